@@ -1,0 +1,16 @@
+DROP FUNCTION make_partitions(date);
+DROP TABLE execution_logs;
+DROP TABLE execution_events;
+DROP FUNCTION execution_day(uuid);
+DROP TABLE node_runs;
+DROP TABLE sandboxes;
+DROP TABLE execution_queue;
+DROP TABLE execution_data;
+DROP TABLE executions;
+DROP TABLE workers;
+DROP TABLE workflow_files;
+DROP TABLE workflow_versions;
+DROP TABLE workflows;
+DROP TABLE tokens;
+DROP TABLE organizations;
+DROP TABLE installation;

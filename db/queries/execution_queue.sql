@@ -1,0 +1,39 @@
+-- name: QueueClaim :many
+-- Never waits: rows that others hold are passed over. The CTE is materialized, since a subquery with
+-- LIMIT may run more than once and claim too many. Index: execution_queue_order.
+WITH picked AS MATERIALIZED (
+    SELECT q.execution_id
+    FROM execution_queue q
+    JOIN executions e ON e.id = q.execution_id
+    WHERE e.worker_id IS NULL AND e.finished_at IS NULL
+      AND EXISTS (SELECT 1 FROM workers w WHERE w.id = @worker_id AND w.state = 'active' AND w.lease_until > now())
+    ORDER BY q.run_order, q.execution_id
+    LIMIT @lim
+    FOR UPDATE OF q SKIP LOCKED
+    FOR NO KEY UPDATE OF e SKIP LOCKED
+), taken AS (
+    DELETE FROM execution_queue q USING picked p WHERE q.execution_id = p.execution_id
+), claimed AS (
+    UPDATE executions e SET
+        status = 'running', worker_id = @worker_id, claim = e.claim + 1, last_seq = e.last_seq + 1,
+        claimed_at = now(),
+        deadline_at = COALESCE(e.deadline_at, now() + e.timeout_ms * interval '1 millisecond')
+    FROM picked p WHERE e.id = p.execution_id
+    RETURNING e.*
+), event AS (
+    INSERT INTO execution_events (day, execution_id, seq, type, data)
+    SELECT execution_day(c.id), c.id, c.last_seq, 'execution.claimed', jsonb_build_object('worker_id', c.worker_id, 'claim', c.claim)
+    FROM claimed c
+)
+SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
+    c.queued_at, c.claimed_at, c.started_at, c.cancel_requested_at IS NOT NULL AS canceled,
+    c.cancel_forced_at IS NOT NULL AS cancel_forced, c.deadline_passed_at IS NOT NULL AS deadline_passed, d.inputs
+FROM claimed c
+JOIN workflows w ON w.id = c.workflow_id
+JOIN execution_data d ON d.execution_id = c.id
+ORDER BY c.id;
+
+-- name: QueueDepth :one
+-- For /metrics. Index: execution_queue_order.
+SELECT count(*) AS depth, COALESCE(EXTRACT(epoch FROM now() - min(e.queued_at)), 0)::float8 AS oldest_seconds
+FROM execution_queue q JOIN executions e ON e.id = q.execution_id;

@@ -1,0 +1,125 @@
+-- name: ExecutionEnqueue :one
+-- One statement: the number under the workflow's lock, the execution, its inputs, its place in the
+-- queue and event 1. No row: there is no such workflow.
+WITH workflow AS (
+    UPDATE workflows SET last_number = last_number + 1 WHERE workflows.id = @workflow_id RETURNING workflows.id, organization_id, last_number
+), execution AS (
+    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, priority, timeout_ms,
+        last_seq, queued_at, queue_deadline_at)
+    SELECT @id, w.organization_id, w.id, @workflow_version, w.last_number, 'queued', @source, @priority, sqlc.narg('timeout_ms'),
+        1, now(), now() + make_interval(secs => @queue_timeout_seconds::float8)
+    FROM workflow w
+    RETURNING id, number, priority, queued_at
+), stored AS (
+    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, @inputs FROM execution e
+), place AS (
+    INSERT INTO execution_queue (execution_id, run_order)
+    SELECT e.id, e.queued_at - e.priority * interval '5 minutes' FROM execution e
+), event AS (
+    INSERT INTO execution_events (day, execution_id, seq, type, data)
+    SELECT @day, e.id, 1, 'execution.queued', @event::jsonb || jsonb_build_object('number', e.number) FROM execution e
+)
+SELECT number, queued_at FROM execution;
+
+-- name: ExecutionGet :one
+-- Index: executions_pkey.
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.priority, e.claim, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at,
+    d.inputs, d.outputs, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE e.id = @id AND e.organization_id = @organization_id;
+
+-- name: ExecutionList :many
+-- Newest first; the cursor is the last id of the page before (UUIDv7: ids are in order of time).
+-- Index: executions_organization, executions_organization_status or executions_workflow.
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE e.organization_id = @organization_id
+  AND (sqlc.narg('before')::uuid IS NULL OR e.id < sqlc.narg('before'))
+  AND (sqlc.narg('workflow_id')::uuid IS NULL OR e.workflow_id = sqlc.narg('workflow_id'))
+  AND (sqlc.narg('statuses')::text[] IS NULL OR e.status = ANY (sqlc.narg('statuses')::text[]))
+ORDER BY e.id DESC LIMIT @lim;
+
+-- name: ExecutionSummaries :many
+-- For list screens and for waking streams: the few facts that change. Index: executions_pkey.
+SELECT e.id, e.organization_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.last_seq,
+    e.queued_at, e.started_at, e.finished_at
+FROM executions e JOIN workflows w ON w.id = e.workflow_id
+WHERE e.id = ANY (@ids::uuid[]);
+
+-- name: ExecutionHeads :many
+-- Safety net of the streams: what has moved. Index: executions_pkey.
+SELECT id, last_seq, finished_at IS NOT NULL AS finished FROM executions WHERE id = ANY (@ids::uuid[]);
+
+-- name: ExecutionLock :one
+SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at
+FROM executions WHERE id = @id AND organization_id = @organization_id FOR NO KEY UPDATE;
+
+-- name: ExecutionCancelQueued :exec
+-- For an execution that was never claimed, under its lock: terminal at once.
+WITH ended AS (
+    UPDATE executions SET status = 'canceled', cancel_requested_at = now(), finished_at = now(), claim = claim + 1, last_seq = last_seq + 1
+    WHERE executions.id = @id AND status = 'queued' AND worker_id IS NULL
+    RETURNING executions.id, last_seq
+), place AS (
+    DELETE FROM execution_queue WHERE execution_id = @id
+)
+INSERT INTO execution_events (day, execution_id, seq, type, data)
+SELECT @day, e.id, e.last_seq, 'execution.canceled', @event FROM ended e;
+
+-- name: ExecutionRequestCancel :exec
+-- For one that has started, under its lock: the fact, its event and the signal. A second request forces.
+WITH signaled AS (
+    UPDATE executions SET
+        cancel_requested_at = COALESCE(cancel_requested_at, now()),
+        cancel_forced_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE COALESCE(cancel_forced_at, now()) END,
+        signal = signal + 1, last_seq = last_seq + 1
+    WHERE executions.id = @id AND finished_at IS NULL
+    RETURNING executions.id, last_seq
+)
+INSERT INTO execution_events (day, execution_id, seq, type, data)
+SELECT @day, s.id, s.last_seq, 'execution.cancel_requested', @event FROM signaled s;
+
+-- name: ExecutionDeadlinesDue :many
+-- Index: executions_deadline.
+SELECT id FROM executions
+WHERE deadline_at <= now() AND deadline_at IS NOT NULL AND deadline_passed_at IS NULL AND finished_at IS NULL
+ORDER BY id LIMIT 100;
+
+-- name: ExecutionPassDeadline :execrows
+-- Turns a passed deadline into a signal. Zero rows: somebody else did, or it ended.
+UPDATE executions SET deadline_passed_at = now(), signal = signal + 1
+WHERE id = @id AND deadline_at <= now() AND deadline_passed_at IS NULL AND finished_at IS NULL;
+
+-- name: ExecutionQueueDeadlinesDue :many
+-- Index: executions_queue_deadline.
+SELECT id FROM executions WHERE queue_deadline_at <= now() AND status = 'queued' ORDER BY id LIMIT 100;
+
+-- name: ExecutionTimeOutQueued :execrows
+-- For an execution that waited too long and was never claimed. Zero rows: a claim or a cancel was first.
+WITH ended AS (
+    UPDATE executions SET status = 'timed_out', finished_at = now(), claim = claim + 1, last_seq = last_seq + 1
+    WHERE executions.id = @id AND status = 'queued' AND worker_id IS NULL AND queue_deadline_at <= now()
+    RETURNING executions.id, last_seq
+), place AS (
+    DELETE FROM execution_queue q USING ended e WHERE q.execution_id = e.id
+), stored AS (
+    UPDATE execution_data d SET error = @error FROM ended e WHERE d.execution_id = e.id
+)
+INSERT INTO execution_events (day, execution_id, seq, type, data)
+SELECT @day, e.id, e.last_seq, 'execution.timed_out', @event FROM ended e;
+
+-- name: ExecutionQueuePosition :one
+-- How many stand before it, counted to 1,000; no row when it is not in the queue. Index: execution_queue_order.
+SELECT (SELECT count(*) FROM (
+    SELECT 1 FROM execution_queue o WHERE (o.run_order, o.execution_id) < (q.run_order, q.execution_id) LIMIT 1001) AS ahead)::bigint AS ahead
+FROM execution_queue q WHERE q.execution_id = @id;
+
+-- name: ExecutionCountByStatus :many
+-- For /metrics: only what is alive, so the count stays small.
+SELECT status, count(*) AS executions FROM executions WHERE finished_at IS NULL GROUP BY status;

@@ -1,0 +1,5 @@
+-- name: OrganizationEnsure :one
+-- Returns the organization with the slug, making it first if there is none.
+INSERT INTO organizations (id, slug, name) VALUES (@id, @slug, @name)
+ON CONFLICT (slug) DO UPDATE SET slug = EXCLUDED.slug
+RETURNING id;

@@ -1,0 +1,26 @@
+-- name: WorkerInsert :exec
+INSERT INTO workers (id, state, host, pid, version, slots, lease_until)
+VALUES (@id, 'active', @host, @pid, @version, @slots, now() + make_interval(secs => @lease_seconds::float8));
+
+-- name: WorkerRenew :execrows
+-- Zero rows: this worker is gone.
+UPDATE workers SET lease_until = now() + make_interval(secs => @lease_seconds::float8)
+WHERE id = @id AND state IN ('active', 'draining');
+
+-- name: WorkerDrain :exec
+UPDATE workers SET state = 'draining' WHERE id = @id AND state = 'active';
+
+-- name: WorkerLeave :exec
+UPDATE workers SET state = 'gone', gone_at = now() WHERE id = @id AND state <> 'gone';
+
+-- name: WorkerHeld :many
+-- The rights and signals of everything that a worker holds. Index: executions_held.
+SELECT id, claim, signal, cancel_requested_at IS NOT NULL AS canceled, cancel_forced_at IS NOT NULL AS cancel_forced,
+    deadline_passed_at IS NOT NULL AS deadline_passed
+FROM executions WHERE worker_id = @worker_id;
+
+-- name: WorkerList :many
+-- Those that live and those that left in the last minute.
+SELECT w.id, w.state, w.host, w.pid, w.version, w.slots, w.started_at, w.lease_until, w.gone_at,
+    (SELECT count(*) FROM executions e WHERE e.worker_id = w.id) AS held
+FROM workers w WHERE w.gone_at IS NULL OR w.gone_at > now() - interval '1 minute' ORDER BY w.id;
