@@ -30,7 +30,7 @@ SELECT make_partitions((now() AT TIME ZONE 'UTC')::date + n) FROM generate_serie
 
 -- name: PartitionsAhead :one
 -- How many days after today have their partitions, without a gap.
-SELECT count(*)::int FROM generate_series(1, 60) AS n
+SELECT count(*)::int AS days FROM generate_series(1, 60) AS n
 WHERE to_regclass('execution_logs_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NOT NULL
   AND to_regclass('execution_events_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NOT NULL;
 

@@ -26,8 +26,8 @@ WITH picked AS MATERIALIZED (
     FROM claimed c
 )
 SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
-    c.queued_at, c.claimed_at, c.started_at, c.cancel_requested_at IS NOT NULL AS canceled,
-    c.cancel_forced_at IS NOT NULL AS cancel_forced, c.deadline_passed_at IS NOT NULL AS deadline_passed, d.inputs
+    c.queued_at, c.claimed_at, c.started_at, (c.cancel_requested_at IS NOT NULL)::bool AS canceled,
+    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, d.inputs
 FROM claimed c
 JOIN workflows w ON w.id = c.workflow_id
 JOIN execution_data d ON d.execution_id = c.id

@@ -54,7 +54,7 @@ WHERE e.id = ANY (@ids::uuid[]);
 
 -- name: ExecutionHeads :many
 -- Safety net of the streams: what has moved. Index: executions_pkey.
-SELECT id, last_seq, finished_at IS NOT NULL AS finished FROM executions WHERE id = ANY (@ids::uuid[]);
+SELECT id, last_seq, (finished_at IS NOT NULL)::bool AS finished FROM executions WHERE id = ANY (@ids::uuid[]);
 
 -- name: ExecutionLock :one
 SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at

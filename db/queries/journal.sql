@@ -1,6 +1,6 @@
 -- name: JournalLock :many
 -- The first statement of every transaction of the journal: locks, fences and numbers (protocols.md, 3).
-SELECT id, claim, signal, last_seq, finished_at IS NOT NULL AS finished FROM executions WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
+SELECT id, claim, signal, last_seq, (finished_at IS NOT NULL)::bool AS finished FROM executions WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- name: JournalAdvanceExecutions :exec
 -- An empty status leaves it as it is. A terminal one gives the claim back.

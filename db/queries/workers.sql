@@ -15,8 +15,8 @@ UPDATE workers SET state = 'gone', gone_at = now() WHERE id = @id AND state <> '
 
 -- name: WorkerHeld :many
 -- The rights and signals of everything that a worker holds. Index: executions_held.
-SELECT id, claim, signal, cancel_requested_at IS NOT NULL AS canceled, cancel_forced_at IS NOT NULL AS cancel_forced,
-    deadline_passed_at IS NOT NULL AS deadline_passed
+SELECT id, claim, signal, (cancel_requested_at IS NOT NULL)::bool AS canceled, (cancel_forced_at IS NOT NULL)::bool AS cancel_forced,
+    (deadline_passed_at IS NOT NULL)::bool AS deadline_passed
 FROM executions WHERE worker_id = @worker_id;
 
 -- name: WorkerList :many

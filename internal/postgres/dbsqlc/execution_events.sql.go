@@ -122,7 +122,7 @@ func (q *Queries) EventPage(ctx context.Context, arg EventPageParams) ([]EventPa
 }
 
 const partitionsAhead = `-- name: PartitionsAhead :one
-SELECT count(*)::int FROM generate_series(1, 60) AS n
+SELECT count(*)::int AS days FROM generate_series(1, 60) AS n
 WHERE to_regclass('execution_logs_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NOT NULL
   AND to_regclass('execution_events_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NOT NULL
 `
@@ -130,9 +130,9 @@ WHERE to_regclass('execution_logs_' || to_char((now() AT TIME ZONE 'UTC')::date 
 // How many days after today have their partitions, without a gap.
 func (q *Queries) PartitionsAhead(ctx context.Context) (int32, error) {
 	row := q.db.QueryRow(ctx, partitionsAhead)
-	var column_1 int32
-	err := row.Scan(&column_1)
-	return column_1, err
+	var days int32
+	err := row.Scan(&days)
+	return days, err
 }
 
 const partitionsEnsure = `-- name: PartitionsEnsure :exec

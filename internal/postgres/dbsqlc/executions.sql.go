@@ -210,13 +210,13 @@ func (q *Queries) ExecutionGet(ctx context.Context, iD uuid.UUID, organizationID
 }
 
 const executionHeads = `-- name: ExecutionHeads :many
-SELECT id, last_seq, finished_at IS NOT NULL AS finished FROM executions WHERE id = ANY ($1::uuid[])
+SELECT id, last_seq, (finished_at IS NOT NULL)::bool AS finished FROM executions WHERE id = ANY ($1::uuid[])
 `
 
 type ExecutionHeadsRow struct {
 	ID       uuid.UUID
 	LastSeq  int64
-	Finished interface{}
+	Finished bool
 }
 
 // Safety net of the streams: what has moved. Index: executions_pkey.

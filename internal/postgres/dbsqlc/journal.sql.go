@@ -36,7 +36,7 @@ func (q *Queries) JournalAdvanceExecutions(ctx context.Context, ids []uuid.UUID,
 }
 
 const journalLock = `-- name: JournalLock :many
-SELECT id, claim, signal, last_seq, finished_at IS NOT NULL AS finished FROM executions WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+SELECT id, claim, signal, last_seq, (finished_at IS NOT NULL)::bool AS finished FROM executions WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 `
 
 type JournalLockRow struct {
@@ -44,7 +44,7 @@ type JournalLockRow struct {
 	Claim    int64
 	Signal   int64
 	LastSeq  int64
-	Finished interface{}
+	Finished bool
 }
 
 // The first statement of every transaction of the journal: locks, fences and numbers (protocols.md, 3).

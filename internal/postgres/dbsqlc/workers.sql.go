@@ -22,8 +22,8 @@ func (q *Queries) WorkerDrain(ctx context.Context, id uuid.UUID) error {
 }
 
 const workerHeld = `-- name: WorkerHeld :many
-SELECT id, claim, signal, cancel_requested_at IS NOT NULL AS canceled, cancel_forced_at IS NOT NULL AS cancel_forced,
-    deadline_passed_at IS NOT NULL AS deadline_passed
+SELECT id, claim, signal, (cancel_requested_at IS NOT NULL)::bool AS canceled, (cancel_forced_at IS NOT NULL)::bool AS cancel_forced,
+    (deadline_passed_at IS NOT NULL)::bool AS deadline_passed
 FROM executions WHERE worker_id = $1
 `
 
@@ -31,9 +31,9 @@ type WorkerHeldRow struct {
 	ID             uuid.UUID
 	Claim          int64
 	Signal         int64
-	Canceled       interface{}
-	CancelForced   interface{}
-	DeadlinePassed interface{}
+	Canceled       bool
+	CancelForced   bool
+	DeadlinePassed bool
 }
 
 // The rights and signals of everything that a worker holds. Index: executions_held.

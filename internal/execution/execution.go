@@ -1,0 +1,75 @@
+// Package execution holds what an execution and its node runs are, and reads them.
+//
+// Nothing here changes an execution: package queue admits, claims and cancels, and package
+// journal records what the worker that holds it does.
+package execution
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Execution is one run of a workflow's version with inputs.
+type Execution struct {
+	ID           uuid.UUID
+	WorkflowID   uuid.UUID
+	WorkflowSlug string
+	Version      int
+	Number       int64 // counted from 1 per workflow, without gaps
+	Status       Status
+	Source       Source
+	Priority     int
+	LastSeq      int64 // of its newest event; rises with every change that a reader can see
+	WorkerID     *uuid.UUID
+
+	QueuedAt          time.Time
+	ClaimedAt         *time.Time
+	StartedAt         *time.Time
+	DeadlineAt        *time.Time
+	CancelRequestedAt *time.Time
+	FinishedAt        *time.Time
+
+	Inputs  json.RawMessage // a JSON object; lists leave it nil
+	Outputs json.RawMessage // a JSON object, or nil
+	Failure *Failure
+}
+
+// Failure says why an execution or a node run did not complete.
+type Failure struct {
+	Code    string `json:"code"`           // exit_code, timed_out, expression, sandbox, infrastructure, internal …
+	Message string `json:"message"`        // a sentence for a person
+	Node    string `json:"node,omitempty"` // the key of the first node that failed, on an execution
+}
+
+// NodeRun is one attempt of one node.
+type NodeRun struct {
+	ID          uuid.UUID
+	Key         string
+	Index       int
+	Attempt     int // from 1; numbers every run of the node, charged or not
+	Status      NodeStatus
+	SandboxID   *uuid.UUID
+	Cursor      json.RawMessage // package redact reads it; nil before the first output
+	StdoutBytes int64           // stored bytes
+	StderrBytes int64
+	ExitCode    *int
+	Outputs     json.RawMessage
+	Summary     string // markdown
+	Failure     *Failure
+	StartedAt   *time.Time
+	FinishedAt  *time.Time
+}
+
+// NewID makes the id of an execution, node run or sandbox. Ids of executions are ordered by time to the
+// millisecond, and the day in one says in which partition its history lives.
+func NewID() uuid.UUID {
+	return uuid.Must(uuid.NewV7())
+}
+
+// Day returns the UTC day in a UUIDv7, at midnight. It is the Go twin of SQL's execution_day.
+func Day(id uuid.UUID) time.Time {
+	ms := int64(id[0])<<40 | int64(id[1])<<32 | int64(id[2])<<24 | int64(id[3])<<16 | int64(id[4])<<8 | int64(id[5])
+	return time.UnixMilli(ms).UTC().Truncate(24 * time.Hour)
+}

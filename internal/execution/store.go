@@ -1,0 +1,182 @@
+package execution
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"foundry/internal/errs"
+	"foundry/internal/postgres/dbsqlc"
+)
+
+// Store reads executions and their node runs. Safe for concurrent use.
+type Store struct {
+	q *dbsqlc.Queries
+}
+
+// NewStore returns a store on the pool.
+func NewStore(pool *pgxpool.Pool) *Store {
+	return &Store{q: dbsqlc.New(pool)}
+}
+
+// Get returns one execution of the organization, with its data. errs.NotFound if there is none.
+func (s *Store) Get(ctx context.Context, organizationID, id uuid.UUID) (*Execution, error) {
+	row, err := s.q.ExecutionGet(ctx, id, organizationID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, errs.E(errs.NotFound, "There is no execution with this id.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading execution %s: %w", id, err)
+	}
+	failure, err := failureFrom(row.Error)
+	if err != nil {
+		return nil, err
+	}
+	return &Execution{
+		ID: row.ID, WorkflowID: row.WorkflowID, WorkflowSlug: row.WorkflowSlug, Version: int(row.WorkflowVersion),
+		Number: row.Number, Status: Status(row.Status), Source: Source(row.Source), Priority: int(row.Priority),
+		LastSeq: row.LastSeq, WorkerID: row.WorkerID,
+		QueuedAt: row.QueuedAt, ClaimedAt: row.ClaimedAt, StartedAt: row.StartedAt, DeadlineAt: row.DeadlineAt,
+		CancelRequestedAt: row.CancelRequestedAt, FinishedAt: row.FinishedAt,
+		Inputs: row.Inputs, Outputs: row.Outputs, Failure: failure,
+	}, nil
+}
+
+// ListParams filters and pages a list, newest first.
+type ListParams struct {
+	OrganizationID uuid.UUID
+	WorkflowID     *uuid.UUID
+	Statuses       []Status   // any of these; empty: all
+	Before         *uuid.UUID // the last id of the page before
+	Limit          int
+}
+
+// List returns a page of executions without inputs and outputs.
+func (s *Store) List(ctx context.Context, p ListParams) ([]Execution, error) {
+	var statuses []string
+	for _, st := range p.Statuses {
+		statuses = append(statuses, string(st))
+	}
+	rows, err := s.q.ExecutionList(ctx, dbsqlc.ExecutionListParams{
+		OrganizationID: p.OrganizationID, WorkflowID: p.WorkflowID, Statuses: statuses, Before: p.Before, Lim: int32(p.Limit),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing executions: %w", err)
+	}
+	list := make([]Execution, 0, len(rows))
+	for _, row := range rows {
+		failure, err := failureFrom(row.Error)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, Execution{
+			ID: row.ID, WorkflowID: row.WorkflowID, WorkflowSlug: row.WorkflowSlug, Version: int(row.WorkflowVersion),
+			Number: row.Number, Status: Status(row.Status), Source: Source(row.Source), Priority: int(row.Priority),
+			LastSeq: row.LastSeq, WorkerID: row.WorkerID,
+			QueuedAt: row.QueuedAt, ClaimedAt: row.ClaimedAt, StartedAt: row.StartedAt,
+			CancelRequestedAt: row.CancelRequestedAt, FinishedAt: row.FinishedAt, Failure: failure,
+		})
+	}
+	return list, nil
+}
+
+// Summary is the few facts of an execution that list screens show live.
+type Summary struct {
+	ID             uuid.UUID
+	OrganizationID uuid.UUID
+	Execution      Execution // without data, worker and cancel time
+}
+
+// Summaries returns those of the executions given that exist, in no order.
+func (s *Store) Summaries(ctx context.Context, ids []uuid.UUID) ([]Summary, error) {
+	rows, err := s.q.ExecutionSummaries(ctx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("reading summaries: %w", err)
+	}
+	list := make([]Summary, 0, len(rows))
+	for _, row := range rows {
+		list = append(list, Summary{ID: row.ID, OrganizationID: row.OrganizationID, Execution: Execution{
+			ID: row.ID, WorkflowSlug: row.WorkflowSlug, Version: int(row.WorkflowVersion), Number: row.Number,
+			Status: Status(row.Status), Source: Source(row.Source), LastSeq: row.LastSeq,
+			QueuedAt: row.QueuedAt, StartedAt: row.StartedAt, FinishedAt: row.FinishedAt,
+		}})
+	}
+	return list, nil
+}
+
+// Head is how far an execution's sequence has come.
+type Head struct {
+	LastSeq  int64
+	Finished bool
+}
+
+// Heads returns the heads of those of the executions given that exist.
+func (s *Store) Heads(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]Head, error) {
+	rows, err := s.q.ExecutionHeads(ctx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("reading heads: %w", err)
+	}
+	heads := make(map[uuid.UUID]Head, len(rows))
+	for _, row := range rows {
+		heads[row.ID] = Head{LastSeq: row.LastSeq, Finished: row.Finished}
+	}
+	return heads, nil
+}
+
+// QueuePosition returns how many ready executions stand before this one, counted to 1,001. ok is
+// false when it is not in the queue.
+func (s *Store) QueuePosition(ctx context.Context, id uuid.UUID) (ahead int, ok bool, err error) {
+	n, err := s.q.ExecutionQueuePosition(ctx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("reading the position in the queue: %w", err)
+	}
+	return int(n), true, nil
+}
+
+// NodeRuns returns every node run of an execution, by key, index and attempt.
+func (s *Store) NodeRuns(ctx context.Context, id uuid.UUID) ([]NodeRun, error) {
+	rows, err := s.q.NodeRunList(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("reading node runs: %w", err)
+	}
+	list := make([]NodeRun, 0, len(rows))
+	for _, row := range rows {
+		failure, err := failureFrom(row.Error)
+		if err != nil {
+			return nil, err
+		}
+		run := NodeRun{
+			ID: row.ID, Key: row.NodeKey, Index: int(row.Index), Attempt: int(row.Attempt), Status: NodeStatus(row.Status),
+			SandboxID: row.SandboxID, Cursor: row.Cursor, StdoutBytes: row.StdoutBytes, StderrBytes: row.StderrBytes,
+			Outputs: row.Outputs, Failure: failure, StartedAt: row.StartedAt, FinishedAt: row.FinishedAt,
+		}
+		if row.ExitCode != nil {
+			code := int(*row.ExitCode)
+			run.ExitCode = &code
+		}
+		if row.Summary != nil {
+			run.Summary = *row.Summary
+		}
+		list = append(list, run)
+	}
+	return list, nil
+}
+
+func failureFrom(raw []byte) (*Failure, error) {
+	if raw == nil {
+		return nil, nil //nolint:nilnil // no failure is not an error
+	}
+	var f Failure
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, fmt.Errorf("decoding a stored failure: %w", err)
+	}
+	return &f, nil
+}
