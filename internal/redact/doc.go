@@ -22,13 +22,13 @@
 // execution, for matches that begin behind that line. The line itself is stored as
 // ::add-mask::***. Position.Line is the state:
 //
-//	             "::add-mask::" of a finished line:
-//	             the mask is announced
-//	  LineStart ───────────────────────────────────▶ LineMask
-//	   │     ▲                                          │
-//	   │ any │ newline                          newline │
-//	   ▼     │                                          ▼
-//	  LineInside ◀──────────────────────────────────────┘
+//	           "::add-mask::" of a finished line:
+//	           the mask is announced
+//	LineStart ───────────────────────────────────▶ LineMask
+//	 │     ▲                                          │
+//	 │ any │ newline                          newline │
+//	 ▼     │                                          ▼
+//	LineInside ◀──────────────────────────────────────┘
 //
 // A Position never lies inside the prefix. So whoever resumes either reads the whole
 // line again or is given its mask, which was stored in the transaction that moved

@@ -49,10 +49,7 @@ func (p *Patterns) With(values ...Value) *Patterns {
 	if len(added) == 0 {
 		return p
 	}
-	if p != nil {
-		added = append(added, p.all()...)
-	}
-	return build(added)
+	return p.union(added)
 }
 
 // Format writes the number of patterns and nothing of their text.
@@ -65,47 +62,64 @@ func (p *Patterns) Len() int {
 	if p == nil {
 		return 0
 	}
-	return len(p.all())
-}
-
-func (p *Patterns) all() [][]byte {
-	all := slices.Clone(p.sorted)
-	for c, ok := range p.single {
+	n := len(p.sorted)
+	for _, ok := range p.single {
 		if ok {
-			all = append(all, []byte{byte(c)})
+			n++
 		}
 	}
-	return all
+	return n
 }
 
-func build(all [][]byte) *Patterns {
-	slices.SortFunc(all, bytes.Compare)
-	all = slices.CompactFunc(all, bytes.Equal)
-	p := &Patterns{}
-	for _, pattern := range all {
-		c := pattern[0]
-		if len(pattern) == 1 {
-			p.single[c] = true
-			for second := range 256 {
-				p.setPair(int(c)<<8 | second)
-			}
-			continue
-		}
-		p.first[c] = true
-		p.setPair(pair(pattern))
-		p.sorted = append(p.sorted, pattern)
+// union returns the union of p and added, which it sorts.
+func (p *Patterns) union(added [][]byte) *Patterns {
+	if p == nil {
+		p = &Patterns{}
 	}
-	p.index()
-	return p
+	slices.SortFunc(added, bytes.Compare)
+	added = slices.CompactFunc(added, bytes.Equal)
+	u := &Patterns{single: p.single}
+	long := slices.DeleteFunc(added, func(pattern []byte) bool {
+		if len(pattern) > 1 {
+			return false
+		}
+		u.single[pattern[0]] = true
+		return true
+	})
+	u.sorted = merge(p.sorted, long)
+	u.index()
+	return u
 }
 
-func pair(b []byte) int { return int(b[0])<<8 | int(b[1]) }
+// merge returns the union of a and b, which are sorted and without duplicates.
+func merge(a, b [][]byte) [][]byte {
+	merged := make([][]byte, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		switch order := bytes.Compare(a[0], b[0]); {
+		case order < 0:
+			merged, a = append(merged, a[0]), a[1:]
+		case order > 0:
+			merged, b = append(merged, b[0]), b[1:]
+		default:
+			b = b[1:]
+		}
+	}
+	merged = append(merged, a...)
+	return append(merged, b...)
+}
 
-func (p *Patterns) setPair(k int) { p.pairs[k>>6] |= 1 << (k & 63) }
-
-// index fills rank and starts from pairs and sorted. Both go through the pairs
-// in ascending order.
+// index fills the tables from single and sorted.
 func (p *Patterns) index() {
+	for c, ok := range p.single {
+		for second := 0; ok && second < 256; second++ {
+			p.setPair(c<<8 | second)
+		}
+	}
+	for _, pattern := range p.sorted {
+		p.first[pattern[0]] = true
+		p.setPair(pair(pattern))
+	}
+	// The bits and the sorted patterns are in the same order.
 	next := 0
 	for word, w := range p.pairs {
 		p.rank[word] = len(p.starts)
@@ -119,6 +133,10 @@ func (p *Patterns) index() {
 	}
 	p.starts = append(p.starts, next)
 }
+
+func pair(b []byte) int { return int(b[0])<<8 | int(b[1]) }
+
+func (p *Patterns) setPair(k int) { p.pairs[k>>6] |= 1 << (k & 63) }
 
 // bucket returns the patterns that begin with pair k, whose bit must be set.
 func (p *Patterns) bucket(k int) [][]byte {

@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 )
@@ -38,6 +39,9 @@ func NewSet(p *Patterns, masks ...Value) *Set {
 
 // Patterns returns what the Set masks at present; nil if nothing.
 func (s *Set) Patterns() *Patterns { return s.patterns.Load() }
+
+// Format writes the number of patterns and nothing of their text.
+func (s *Set) Format(f fmt.State, verb rune) { s.Patterns().Format(f, verb) }
 
 // Refused returns how many announced masks were not taken because the execution
 // had reached 1,000 masks or 256 KiB of them. Such a value is masked in the line

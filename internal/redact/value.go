@@ -10,8 +10,11 @@ const hidden = "[redacted]"
 
 // Value is a plaintext that must not be stored: a secret's value, or one that
 // the running command announced. It prints as [redacted] through fmt,
-// encoding/json and encoding.TextMarshaler; string(v) is the only way to the
-// plaintext. It may hold any bytes.
+// encoding/json and encoding.TextMarshaler; string(v) is the way to the
+// plaintext. Two traps remain, since its kind is string: encoding/json writes the
+// keys of a map as they are, and fmt cannot call methods of unexported fields, so
+// a struct that has a Value in one needs a Format method of its own. It may hold
+// any bytes.
 type Value string
 
 // String returns [redacted].
