@@ -1,0 +1,330 @@
+// Package config reads the environment, which nothing else does. There is one struct per
+// process; all mistakes are reported at once, each as a sentence that names its variable
+// and never repeats a value that may be secret.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/rs/zerolog"
+
+	"foundry/internal/errs"
+)
+
+// Common is what every process reads.
+type Common struct {
+	LogLevel LogLevel `env:"LOG_LEVEL" envDefault:"info"`
+}
+
+// Database is how processes reach PostgreSQL.
+type Database struct {
+	URL DatabaseURL `env:"DATABASE_URL,required"`
+	// Direct leads to the server without a transaction pooler: for LISTEN, advisory locks
+	// and migrations. URL unless set.
+	Direct DatabaseURL `env:"DATABASE_URL_DIRECT"`
+}
+
+// Sandbox is how a worker makes sandboxes.
+type Sandbox struct {
+	Kind SandboxKind `env:"FOUNDRY_SANDBOX" envDefault:"local"`
+	// Local forces a level of the local sandbox. Empty: the strongest that works.
+	Local LocalSandbox `env:"FOUNDRY_LOCAL_SANDBOX"`
+	// StateDir is where local sandboxes live.
+	StateDir string `env:"FOUNDRY_STATE_DIR" envDefault:".foundry"`
+}
+
+// Drain is how a process ends.
+type Drain struct {
+	// Timeout limits an orderly shutdown.
+	Timeout time.Duration `env:"FOUNDRY_DRAIN_TIMEOUT" envDefault:"20s"`
+}
+
+// Serve is the configuration of the control plane.
+type Serve struct {
+	Common
+	Database  Database
+	Drain     Drain
+	Port      Port      `env:"PORT" envDefault:"8080"`
+	PublicURL PublicURL `env:"FOUNDRY_PUBLIC_URL"`
+}
+
+// Worker is the configuration of a worker.
+type Worker struct {
+	Common
+	Database Database
+	Drain    Drain
+	Sandbox  Sandbox
+	Port     Port `env:"PORT" envDefault:"8081"`
+	// Slots is how many executions the worker holds at most.
+	Slots Slots `env:"FOUNDRY_WORKER_SLOTS" envDefault:"32"`
+}
+
+// Dev is the configuration of a whole installation on one machine.
+type Dev struct {
+	Common
+	Drain   Drain
+	Sandbox Sandbox
+	// URL is the database to use. Empty: a development server is found or fetched.
+	URL    DatabaseURL `env:"DATABASE_URL"`
+	Direct DatabaseURL `env:"DATABASE_URL_DIRECT"`
+	// PGBin is a directory with initdb and postgres. Empty: search.
+	PGBin     string    `env:"FOUNDRY_PG_BIN"`
+	PublicURL PublicURL `env:"FOUNDRY_PUBLIC_URL"`
+	Slots     Slots     `env:"FOUNDRY_WORKER_SLOTS" envDefault:"32"`
+}
+
+// Migrate is the configuration of commands that only need the database.
+type Migrate struct {
+	Common
+	Database Database
+}
+
+// process is any of the structs above.
+type process interface {
+	Serve | Worker | Dev | Migrate
+}
+
+// Load reads the environment of this process. The error is an errs.Validation with one
+// detail per mistake, whose pointer is the variable's name. A variable that is set to
+// nothing counts as not set.
+func Load[T process]() (T, error) {
+	return load[T](env.ToMap(os.Environ()))
+}
+
+func load[T process](environ map[string]string) (T, error) {
+	var c, zero T
+	set := make(map[string]string, len(environ))
+	for name, value := range environ {
+		if value != "" {
+			set[name] = value
+		}
+	}
+	mistakes := describe(env.ParseWithOptions(&c, env.Options{Environment: set}), variables(reflect.TypeFor[T]()))
+	mistakes = append(mistakes, finish(&c)...)
+	if len(mistakes) == 0 {
+		return c, nil
+	}
+	sentences := make([]string, len(mistakes))
+	for i, m := range mistakes {
+		sentences[i] = m.Detail
+	}
+	err := errs.E(errs.Validation, "%s", strings.Join(sentences, "\n"))
+	err.Details = mistakes
+	return zero, err
+}
+
+// finish fills in what depends on other variables and checks what a type cannot.
+func finish(c any) []errs.Detail {
+	switch c := c.(type) {
+	case *Serve:
+		c.Database.finish()
+		return c.Drain.check()
+	case *Worker:
+		c.Database.finish()
+		return c.Drain.check()
+	case *Dev:
+		if c.Direct == "" {
+			c.Direct = c.URL
+		}
+		return c.Drain.check()
+	case *Migrate:
+		c.Database.finish()
+	}
+	return nil
+}
+
+func (d *Database) finish() {
+	if d.Direct == "" {
+		d.Direct = d.URL
+	}
+}
+
+func (d Drain) check() []errs.Detail {
+	if d.Timeout < 0 || d.Timeout > 10*time.Minute {
+		return mistake("FOUNDRY_DRAIN_TIMEOUT", "must be between 0s and 10m")
+	}
+	return nil
+}
+
+func mistake(variable, what string) []errs.Detail {
+	return []errs.Detail{{Pointer: variable, Detail: variable + " " + what + "."}}
+}
+
+// describe turns the library's errors into sentences.
+func describe(err error, variables map[string]string) []errs.Detail {
+	if err == nil {
+		return nil
+	}
+	all, ok := errors.AsType[env.AggregateError](err)
+	if !ok {
+		return []errs.Detail{{Detail: "The environment cannot be read: " + err.Error() + "."}}
+	}
+	var mistakes []errs.Detail
+	for _, err := range all.Errors {
+		if missing, ok := errors.AsType[env.VarIsNotSetError](err); ok {
+			mistakes = append(mistakes, mistake(missing.Key, "is not set")...)
+			continue
+		}
+		if parse, ok := errors.AsType[env.ParseError](err); ok {
+			mistakes = append(mistakes, mistake(variables[parse.Name], expectation(parse))...)
+			continue
+		}
+		mistakes = append(mistakes, errs.Detail{Detail: "The environment cannot be read: " + err.Error() + "."})
+	}
+	return mistakes
+}
+
+// expectation says what a variable must be. Our own types say it themselves.
+func expectation(e env.ParseError) string {
+	if want, ok := errors.AsType[wants](e.Err); ok {
+		return want.Error()
+	}
+	if e.Type == reflect.TypeFor[time.Duration]() {
+		return "must be a duration such as 30s or 5m"
+	}
+	return "cannot be read: " + e.Err.Error()
+}
+
+// variables maps the names of fields to those of their variables.
+func variables(t reflect.Type) map[string]string {
+	names := map[string]string{}
+	for _, field := range reflect.VisibleFields(t) {
+		tag, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+		switch {
+		case tag != "":
+			names[field.Name] = tag
+		case field.Type.Kind() == reflect.Struct && !field.Anonymous:
+			for name, variable := range variables(field.Type) {
+				names[name] = variable
+			}
+		}
+	}
+	return names
+}
+
+// wants is the error of a text that is not what the variable must be.
+type wants string
+
+// Error continues a sentence that begins with the variable's name.
+func (w wants) Error() string { return string(w) }
+
+// Port is a TCP port; 0 lets the system choose.
+type Port uint16
+
+// UnmarshalText reads a port.
+func (p *Port) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil {
+		return wants("must be a port between 0 and 65535")
+	}
+	*p = Port(n)
+	return nil
+}
+
+// Slots is how many executions a worker may hold at once, 1 to 1000.
+type Slots int
+
+// UnmarshalText reads a number of slots.
+func (s *Slots) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 || n > 1000 {
+		return wants("must be a whole number between 1 and 1000")
+	}
+	*s = Slots(n)
+	return nil
+}
+
+// LogLevel is a level of zerolog.
+type LogLevel struct{ zerolog.Level }
+
+// UnmarshalText reads a level.
+func (l *LogLevel) UnmarshalText(text []byte) error {
+	level, err := zerolog.ParseLevel(string(text))
+	if err != nil || level < zerolog.TraceLevel || level > zerolog.ErrorLevel {
+		return wants("must be trace, debug, info, warn or error")
+	}
+	l.Level = level
+	return nil
+}
+
+// SandboxKind says who makes sandboxes.
+type SandboxKind string
+
+// SandboxLocal makes them on this machine.
+const SandboxLocal SandboxKind = "local"
+
+// UnmarshalText reads a kind.
+func (k *SandboxKind) UnmarshalText(text []byte) error {
+	if SandboxKind(text) != SandboxLocal {
+		return wants("must be local")
+	}
+	*k = SandboxKind(text)
+	return nil
+}
+
+// LocalSandbox is a level of isolation of the local sandbox; empty: probe.
+type LocalSandbox string
+
+const (
+	LocalBwrap   LocalSandbox = "bwrap"   // bubblewrap: own namespaces
+	LocalProcess LocalSandbox = "process" // a plain process: no security boundary
+)
+
+// UnmarshalText reads a level.
+func (l *LocalSandbox) UnmarshalText(text []byte) error {
+	level := LocalSandbox(text)
+	if level != LocalBwrap && level != LocalProcess {
+		return wants("must be bwrap or process")
+	}
+	*l = level
+	return nil
+}
+
+// DatabaseURL is a connection string; it may hold a password, so it prints as [redacted].
+// string(u) is its text.
+type DatabaseURL string
+
+// UnmarshalText reads a postgres:// URL.
+func (u *DatabaseURL) UnmarshalText(text []byte) error {
+	parsed, err := url.Parse(string(text))
+	if err != nil || (parsed.Scheme != "postgres" && parsed.Scheme != "postgresql") {
+		return wants("must be a URL that begins with postgres://")
+	}
+	*u = DatabaseURL(text)
+	return nil
+}
+
+// String hides the text.
+func (DatabaseURL) String() string { return "[redacted]" }
+
+// GoString hides the text.
+func (DatabaseURL) GoString() string { return "[redacted]" }
+
+// Format hides the text, whatever the verb.
+func (DatabaseURL) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[redacted]") }
+
+// MarshalText hides the text, in JSON too.
+func (DatabaseURL) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
+
+// PublicURL is where people and callbacks reach the control plane, without a slash at
+// the end; empty: unknown.
+type PublicURL string
+
+// UnmarshalText reads an http or https URL.
+func (u *PublicURL) UnmarshalText(text []byte) error {
+	parsed, err := url.Parse(string(text))
+	if err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") || parsed.Host == "" ||
+		parsed.RawQuery != "" || parsed.Fragment != "" {
+		return wants("must be a URL that begins with http:// or https://, without query and fragment")
+	}
+	*u = PublicURL(strings.TrimRight(string(text), "/"))
+	return nil
+}
