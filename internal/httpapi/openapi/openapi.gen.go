@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -771,72 +772,72 @@ type Refused = Problem
 // ListExecutionsParams defines parameters for ListExecutions.
 type ListExecutionsParams struct {
 	// Limit At most this many entries.
-	Limit LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor The `next_cursor` of the page before.
-	Cursor CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
 
 	// Status Only these; may be repeated.
-	Status []ExecutionStatus `form:"status,omitempty" json:"status,omitempty"`
+	Status *[]ExecutionStatus `form:"status,omitempty" json:"status,omitempty"`
 
 	// Workflow Only of this workflow (id or slug).
-	Workflow string `form:"workflow,omitempty" json:"workflow,omitempty"`
+	Workflow *string `form:"workflow,omitempty" json:"workflow,omitempty"`
 }
 
 // ListExecutionEventsParams defines parameters for ListExecutionEvents.
 type ListExecutionEventsParams struct {
 	// After Only events with a higher sequence. The cursor of this list.
-	After int64 `form:"after,omitempty" json:"after,omitempty"`
+	After *int64 `form:"after,omitempty" json:"after,omitempty"`
 
 	// Limit At most this many events in a page. Streams have no limit.
-	Limit int `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Logs `all`, `none`, or one node as `KEY`, `KEY:INDEX` or `KEY:INDEX:ATTEMPT`; a missing index or attempt means every one.
-	Logs string `form:"logs,omitempty" json:"logs,omitempty"`
+	Logs *string `form:"logs,omitempty" json:"logs,omitempty"`
 
 	// LastEventID Sent by readers of streams when they reconnect. Wins over `after`.
-	LastEventID string `json:"Last-Event-ID,omitempty"`
+	LastEventID *string `json:"Last-Event-ID,omitempty"`
 }
 
 // GetExecutionLogsParams defines parameters for GetExecutionLogs.
 type GetExecutionLogsParams struct {
-	Node string `form:"node,omitempty" json:"node,omitempty"`
+	Node *string `form:"node,omitempty" json:"node,omitempty"`
 
 	// Index Of a node that fans out. Needs `node`.
-	Index int `form:"index,omitempty" json:"index,omitempty"`
+	Index *int `form:"index,omitempty" json:"index,omitempty"`
 
 	// Attempt Needs `node`.
-	Attempt int       `form:"attempt,omitempty" json:"attempt,omitempty"`
-	Stream  LogStream `form:"stream,omitempty" json:"stream,omitempty"`
-	Follow  bool      `form:"follow,omitempty" json:"follow,omitempty"`
-	Range   string    `json:"Range,omitempty"`
+	Attempt *int       `form:"attempt,omitempty" json:"attempt,omitempty"`
+	Stream  *LogStream `form:"stream,omitempty" json:"stream,omitempty"`
+	Follow  *bool      `form:"follow,omitempty" json:"follow,omitempty"`
+	Range   *string    `json:"Range,omitempty"`
 }
 
 // ListSandboxesParams defines parameters for ListSandboxes.
 type ListSandboxesParams struct {
 	// Limit At most this many entries.
-	Limit LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor The `next_cursor` of the page before.
-	Cursor CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // ListWorkflowsParams defines parameters for ListWorkflows.
 type ListWorkflowsParams struct {
 	// Limit At most this many entries.
-	Limit LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor The `next_cursor` of the page before.
-	Cursor CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // ListVersionsParams defines parameters for ListVersions.
 type ListVersionsParams struct {
 	// Limit At most this many entries.
-	Limit LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
+	Limit *LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor The `next_cursor` of the page before.
-	Cursor CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // CreateWorkflowJSONRequestBody defines body for CreateWorkflow for application/json ContentType.
@@ -1048,7 +1049,7 @@ func (w *ServerInterfaceWrapper) ListExecutionEvents(ctx echo.Context) error {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Last-Event-ID: %s", err))
 		}
 
-		params.LastEventID = LastEventID
+		params.LastEventID = &LastEventID
 	}
 
 	// Invoke the callback with all the unmarshaled arguments
@@ -1118,7 +1119,7 @@ func (w *ServerInterfaceWrapper) GetExecutionLogs(ctx echo.Context) error {
 			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Range: %s", err))
 		}
 
-		params.Range = Range
+		params.Range = &Range
 	}
 
 	// Invoke the callback with all the unmarshaled arguments
@@ -2752,9 +2753,12 @@ func (sh *strictHandler) CreateExecution(ctx echo.Context, workflow WorkflowPara
 		err = ctx.Bind(&body)
 	}
 	if err != nil {
-		return err
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	} else {
+		request.Body = &body
 	}
-	request.Body = &body
 
 	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.CreateExecution(ctx.Request().Context(), request.(CreateExecutionRequestObject))

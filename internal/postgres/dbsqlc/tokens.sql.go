@@ -7,15 +7,15 @@ package dbsqlc
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 )
 
 const tokenByHash = `-- name: TokenByHash :one
-SELECT t.id, t.organization_id, t.name, o.slug AS organization_slug
+SELECT t.id, t.organization_id, t.name, o.slug AS organization_slug,
+    LEAST(COALESCE(EXTRACT(epoch FROM t.expires_at - now()), $1::float8), $1::float8)::float8 AS keep_seconds
 FROM tokens t JOIN organizations o ON o.id = t.organization_id
-WHERE t.hash = $1 AND (t.expires_at IS NULL OR t.expires_at > now())
+WHERE t.hash = $2 AND (t.expires_at IS NULL OR t.expires_at > now())
 `
 
 type TokenByHashRow struct {
@@ -23,32 +23,50 @@ type TokenByHashRow struct {
 	OrganizationID   uuid.UUID
 	Name             string
 	OrganizationSlug string
+	KeepSeconds      float64
 }
 
-// Index: tokens_hash_key.
-func (q *Queries) TokenByHash(ctx context.Context, hash []byte) (TokenByHashRow, error) {
-	row := q.db.QueryRow(ctx, tokenByHash, hash)
+// keep_seconds is how long the answer holds: until the token expires, at most max_seconds. Index: tokens_hash_key.
+func (q *Queries) TokenByHash(ctx context.Context, maxSeconds float64, hash []byte) (TokenByHashRow, error) {
+	row := q.db.QueryRow(ctx, tokenByHash, maxSeconds, hash)
 	var i TokenByHashRow
 	err := row.Scan(
 		&i.ID,
 		&i.OrganizationID,
 		&i.Name,
 		&i.OrganizationSlug,
+		&i.KeepSeconds,
 	)
 	return i, err
 }
 
-const tokenDeleteByName = `-- name: TokenDeleteByName :exec
-DELETE FROM tokens WHERE organization_id = $1 AND name = $2
+const tokenDeleteByName = `-- name: TokenDeleteByName :many
+DELETE FROM tokens WHERE organization_id = $1 AND name = $2 RETURNING hash
 `
 
-func (q *Queries) TokenDeleteByName(ctx context.Context, organizationID uuid.UUID, name string) error {
-	_, err := q.db.Exec(ctx, tokenDeleteByName, organizationID, name)
-	return err
+func (q *Queries) TokenDeleteByName(ctx context.Context, organizationID uuid.UUID, name string) ([][]byte, error) {
+	rows, err := q.db.Query(ctx, tokenDeleteByName, organizationID, name)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := [][]byte{}
+	for rows.Next() {
+		var hash []byte
+		if err := rows.Scan(&hash); err != nil {
+			return nil, err
+		}
+		items = append(items, hash)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const tokenInsert = `-- name: TokenInsert :exec
-INSERT INTO tokens (id, organization_id, name, hash, expires_at) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO tokens (id, organization_id, name, hash, expires_at)
+VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5::float8))
 `
 
 type TokenInsertParams struct {
@@ -56,16 +74,17 @@ type TokenInsertParams struct {
 	OrganizationID uuid.UUID
 	Name           string
 	Hash           []byte
-	ExpiresAt      *time.Time
+	ExpiresSeconds *float64
 }
 
+// Without expires_seconds it never expires.
 func (q *Queries) TokenInsert(ctx context.Context, arg TokenInsertParams) error {
 	_, err := q.db.Exec(ctx, tokenInsert,
 		arg.ID,
 		arg.OrganizationID,
 		arg.Name,
 		arg.Hash,
-		arg.ExpiresAt,
+		arg.ExpiresSeconds,
 	)
 	return err
 }
