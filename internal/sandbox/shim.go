@@ -66,7 +66,7 @@ func (s *Shim) Start(ctx context.Context, nodeRun uuid.UUID, spec shim.Spec, env
 		return shim.StartResult{}, fmt.Errorf("storing the command: %w", err)
 	}
 	env = append(slices.Clip(env), "FOUNDRY_WORKSPACE="+s.info.Workspace)
-	return s.call(ctx, env, "start", dir)
+	return s.call(ctx, shim.EscapeEnv(env), "start", dir)
 }
 
 // Seal makes sure that nothing can be started for the node run from now on. The state is Sealed,

@@ -47,15 +47,20 @@ const frameMagic = "FDY1"
 // AppendFrame appends the encoding of a frame whose data has at most MaxFrameData bytes.
 func AppendFrame(b []byte, f Frame) []byte {
 	start := len(b)
-	b = append(b, frameMagic...)
-	b = append(b, byte(f.Stream), 0, 0, 0)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(f.Data))) //nolint:gosec // at most MaxFrameData
-	b = binary.BigEndian.AppendUint32(b, 0)
-	b = binary.BigEndian.AppendUint64(b, uint64(f.Time.UnixMicro())) //nolint:gosec // round trip
-	b = binary.BigEndian.AppendUint64(b, uint64(f.Pos))              //nolint:gosec // never negative
+	b = append(b, make([]byte, FrameHeaderSize)...)
 	b = append(b, f.Data...)
-	binary.BigEndian.PutUint32(b[start+12:], frameSum(b[start:]))
+	putHeader(b[start:], f)
 	return b
+}
+
+// putHeader writes the header of f, whose data already follow it in b.
+func putHeader(b []byte, f Frame) {
+	copy(b, frameMagic)
+	b[4], b[5], b[6], b[7] = byte(f.Stream), 0, 0, 0
+	binary.BigEndian.PutUint32(b[8:], uint32(len(f.Data)))         //nolint:gosec // at most MaxFrameData
+	binary.BigEndian.PutUint64(b[16:], uint64(f.Time.UnixMicro())) //nolint:gosec // round trip
+	binary.BigEndian.PutUint64(b[24:], uint64(f.Pos))              //nolint:gosec // never negative
+	binary.BigEndian.PutUint32(b[12:], frameSum(b))
 }
 
 // DecodeFrames decodes the whole frames at the start of b and returns the number of bytes

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -67,6 +68,14 @@ func (s Spec) Validate() error {
 		return err
 	}
 	return nil
+}
+
+func (s Spec) withDefaults() Spec {
+	s.Grace = cmp.Or(s.Grace, DefaultGrace)
+	s.OutputLimit = cmp.Or(s.OutputLimit, DefaultOutputLimit)
+	s.OutputsLimit = cmp.Or(s.OutputsLimit, DefaultOutputsLimit)
+	s.SummaryLimit = cmp.Or(s.SummaryLimit, DefaultSummaryLimit)
+	return s
 }
 
 // State is what a directory is, or what a call found; see the drawing in doc.go.

@@ -1,0 +1,114 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// Pacing of a pump. A frame costs two system calls here and a header everywhere after; a writer of
+// very many tiny pieces is let collect them in its pipe once its burst is used up. Ordinary
+// output stays below the burst and keeps its order across the streams.
+const (
+	pumpBurst  = 256
+	pumpRefill = 2 * time.Millisecond // the time that earns one more frame
+	pumpPause  = time.Millisecond
+)
+
+// recorder appends frames to the output file. Its methods may be called concurrently.
+type recorder struct {
+	file  *os.File
+	limit int64 // bytes of data that may still be stored
+
+	mu        sync.Mutex
+	size      int64 // of the file
+	pos       [Notice + 1]int64
+	truncated bool
+	err       error // the first failed write; nothing is stored after it
+}
+
+func newRecorder(name string, limit int64) (*recorder, error) {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &recorder{file: f, limit: limit}, nil
+}
+
+// record stores the data that follow FrameHeaderSize bytes of room in buf, as one frame
+// with one write. Beyond the limit data are dropped, after one notice.
+func (r *recorder) record(s Stream, buf []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.truncated || r.err != nil {
+		return
+	}
+	over := int64(len(buf)-FrameHeaderSize) > r.limit
+	if over {
+		buf = buf[:FrameHeaderSize+r.limit]
+	}
+	if len(buf) > FrameHeaderSize {
+		r.append(s, buf)
+		r.limit -= int64(len(buf) - FrameHeaderSize)
+	}
+	if over {
+		r.truncated = true
+		total := r.pos[Stdout] + r.pos[Stderr]
+		notice := fmt.Sprintf("The output limit of %d bytes is reached; what follows is dropped.\n", total)
+		r.append(Notice, append(make([]byte, FrameHeaderSize), notice...))
+	}
+}
+
+func (r *recorder) append(s Stream, buf []byte) {
+	data := buf[FrameHeaderSize:]
+	putHeader(buf, Frame{Stream: s, Time: time.Now(), Pos: r.pos[s], Data: data})
+	if _, err := r.file.Write(buf); err != nil {
+		// A torn frame would hide whatever came after it.
+		r.err = errors.Join(fmt.Errorf("storing output: %w", err), r.file.Truncate(r.size))
+		return
+	}
+	r.pos[s] += int64(len(data))
+	r.size += int64(len(buf))
+}
+
+// result returns the final figures.
+func (r *recorder) result() (size int64, truncated bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.size, r.truncated, r.err
+}
+
+// pump records a stream until its end, and drains it when nothing is stored any more.
+func pump(from io.Reader, s Stream, to *recorder) {
+	buf := make([]byte, MaxFrameSize)
+	pace := pacer{budget: pumpBurst, last: time.Now()}
+	for {
+		n, err := from.Read(buf[FrameHeaderSize:])
+		if n > 0 {
+			to.record(s, buf[:FrameHeaderSize+n])
+		}
+		if err != nil {
+			return
+		}
+		if n < MaxFrameData/2 {
+			pace.wait()
+		}
+	}
+}
+
+type pacer struct {
+	budget float64
+	last   time.Time
+}
+
+func (p *pacer) wait() {
+	now := time.Now()
+	p.budget = min(pumpBurst, p.budget+float64(now.Sub(p.last))/float64(pumpRefill)) - 1
+	p.last = now
+	if p.budget < 0 {
+		time.Sleep(pumpPause)
+	}
+}

@@ -1,0 +1,96 @@
+package shim
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	killPoll = 2 * time.Millisecond
+
+	prSetChildSubreaper = 36   // linux/prctl.h
+	fSetPipeSize        = 1031 // linux/fcntl.h: F_SETPIPE_SZ
+	pipeSize            = 256 << 10
+)
+
+const oomScoreFile = "/proc/self/oom_score_adj"
+
+// becomeSubreaper makes this process the parent of its descendants' orphans.
+func becomeSubreaper() {
+	// It fails on no kernel that Go supports.
+	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
+}
+
+// childAttr lets a child die with the thread that made it.
+func childAttr(ownGroup bool) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: ownGroup, Pdeathsig: syscall.SIGKILL}
+}
+
+// becomeVictim makes children of this process the first that the kernel kills when memory
+// runs out, until restore is called. A child inherits it, so not even its first instant is
+// unprotected; going back needs no privilege, since it was raised without one.
+func becomeVictim() (restore func()) {
+	before, err := os.ReadFile(oomScoreFile)
+	if err != nil || os.WriteFile(oomScoreFile, []byte("1000"), 0) != nil {
+		return func() {}
+	}
+	return func() { _ = os.WriteFile(oomScoreFile, bytes.TrimSpace(before), 0) }
+}
+
+// growPipe gives bursts room; a smaller pipe is slower, not wrong.
+func growPipe(f *os.File) {
+	_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), fSetPipeSize, pipeSize)
+}
+
+// killChildren kills the living children of this process, not theirs.
+func killChildren() {
+	self := strconv.Itoa(os.Getpid())
+	for _, pid := range processes() {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil {
+			continue
+		}
+		// The name, in parentheses, may hold anything; state and parent follow it.
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) > 1 && fields[0] != "Z" && fields[1] == self {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// marked returns the processes, this one excepted, in whose environment the entry was when
+// they were executed.
+func marked(entry string) (pids []int) {
+	for _, pid := range processes() {
+		environ, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		for variable := range bytes.SplitSeq(environ, []byte{0}) {
+			if string(variable) == entry {
+				pids = append(pids, pid)
+				break
+			}
+		}
+	}
+	return pids
+}
+
+func processes() (pids []int) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer proc.Close()
+	names, _ := proc.Readdirnames(-1)
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
