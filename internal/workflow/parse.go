@@ -1,0 +1,194 @@
+package workflow
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// maxEntries bounds the keys of one mapping: the library needs quadratic time for them.
+const maxEntries = 1024
+
+// report collects diagnostics.
+type report struct {
+	list Diagnostics
+}
+
+// fault adds an error.
+func (r *report) fault(at span, path, code, message, hint string) {
+	r.add(SeverityError, at, path, code, message, hint)
+}
+
+// warn adds a warning.
+func (r *report) warn(at span, path, code, message, hint string) {
+	r.add(SeverityWarning, at, path, code, message, hint)
+}
+
+func (r *report) add(severity Severity, at span, path, code, message, hint string) {
+	r.list = append(r.list, Diagnostic{
+		Code: code, Severity: severity, Message: message, Hint: hint, Path: path,
+		Line: at.line, Column: at.column, EndLine: at.endLine, EndColumn: at.endColumn,
+	})
+}
+
+// parse reads the text into a tree, or reports why not and returns nil.
+func parse(text string, src *source, r *report) *value {
+	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+		line, column := invalidAt(text)
+		r.fault(src.span(line, column, 1), "", "not_yaml", "The text is not UTF-8, or has a NUL character in it.", "Save the file as UTF-8 text.")
+		return nil
+	}
+	var file *ast.File
+	err := guarded(func() (err error) {
+		tokens := lexer.Tokenize(text)
+		if measure(tokens, src, r) {
+			file, err = parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+		}
+		return err
+	})
+	if err != nil {
+		syntaxFault(err, src, r)
+	}
+	if file == nil || err != nil {
+		return nil
+	}
+	root := onlyDocument(file, src, r)
+	if root == nil {
+		return nil
+	}
+	b := treeBuilder{src: src, report: r}
+	v := b.value(root, "")
+	if v.shape != shapeMap && v.shape != shapeInvalid {
+		r.fault(v.span, "", "not_yaml", fmt.Sprintf("A workflow is a mapping with name and nodes, not %s.", v.shape), "")
+		return nil
+	}
+	return v
+}
+
+// invalidAt is the position of the first byte that is not text.
+func invalidAt(text string) (line, column int) {
+	line, column = 1, 1
+	for i, r := range text {
+		if r == 0 || r == utf8.RuneError && !utf8.ValidString(text[i:min(i+3, len(text))]) {
+			break
+		}
+		if column++; r == '\n' {
+			line, column = line+1, 1
+		}
+	}
+	return line, column
+}
+
+// guarded calls the library, which panics on some broken texts.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the YAML parser gave up: %v", r)
+		}
+	}()
+	return call()
+}
+
+// syntaxError is what the library's errors with a position have in common.
+type syntaxError interface {
+	GetToken() *token.Token
+	GetMessage() string
+}
+
+func syntaxFault(err error, src *source, r *report) {
+	at, message := src.rest(1, 1), "The text is not YAML."
+	if e, ok := err.(syntaxError); ok { //nolint:errorlint // the library returns it bare
+		if tk := e.GetToken(); tk != nil && tk.Position != nil {
+			at = src.rest(tk.Position.Line, tk.Position.Column)
+		}
+		message = fmt.Sprintf("The text is not YAML: %s.", strings.TrimSuffix(e.GetMessage(), "."))
+	}
+	hint := ""
+	if strings.HasPrefix(src.lines[at.line-1], "\t") || strings.Contains(message, "'\t'") {
+		message = strings.ReplaceAll(message, "'\t'", "tab")
+		hint = "Indent with spaces, not with tabs."
+	}
+	r.fault(at, "", "not_yaml", message, hint)
+}
+
+// onlyDocument returns the content of a file of exactly one document.
+func onlyDocument(file *ast.File, src *source, r *report) ast.Node {
+	var root ast.Node
+	for _, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		if doc.Body.Type() == ast.DirectiveType {
+			r.fault(src.rest(1, 1), "", "not_yaml", "YAML directives (%) are not part of the language.", "Remove the line.")
+			return nil
+		}
+		if root != nil {
+			at := src.rest(1, 1)
+			if doc.Start != nil {
+				at = src.rest(doc.Start.Position.Line, doc.Start.Position.Column)
+			}
+			r.fault(at, "", "documents", "A text holds one workflow, and here begins a second document.", "Put it into a file of its own.")
+			return nil
+		}
+		root = doc.Body
+	}
+	if root == nil {
+		r.fault(src.rest(1, 1), "", "not_yaml", "The text is empty.", "A workflow has at least a name and nodes.")
+	}
+	return root
+}
+
+// measure refuses, before the recursive parser sees it, a text that is nested too deeply or
+// has a mapping with too many keys. Block levels are told by their columns, as YAML does.
+func measure(tokens token.Tokens, src *source, r *report) bool {
+	var levels []level
+	flow := 0
+	for i, tk := range tokens {
+		column := tk.Position.Column
+		switch tk.Type {
+		case token.MappingStartType, token.SequenceStartType:
+			flow++
+		case token.MappingEndType, token.SequenceEndType:
+			flow = max(flow-1, 0)
+		case token.MappingValueType, token.SequenceEntryType, token.MappingKeyType:
+			if flow > 0 {
+				break
+			}
+			if tk.Type == token.MappingValueType && i > 0 {
+				column = tokens[i-1].Position.Column
+			}
+			levels = enter(levels, column)
+		}
+		if len(levels)+flow > MaxDepth {
+			r.fault(src.rest(tk.Position.Line, tk.Position.Column), "", "too_large", fmt.Sprintf("The text is nested more than %d levels deep.", MaxDepth), "")
+			return false
+		}
+		if top := len(levels) - 1; top >= 0 && levels[top].entries > maxEntries {
+			r.fault(src.rest(tk.Position.Line, tk.Position.Column), "", "too_large",
+				fmt.Sprintf("One mapping or list has more than %d entries.", maxEntries), fmt.Sprintf("A workflow has at most %d nodes.", MaxNodes))
+			return false
+		}
+	}
+	return true
+}
+
+// level is a block mapping or list that is open, and what it has so far.
+type level struct {
+	column, entries int
+}
+
+func enter(levels []level, column int) []level {
+	for len(levels) > 0 && levels[len(levels)-1].column > column {
+		levels = levels[:len(levels)-1]
+	}
+	if top := len(levels) - 1; top >= 0 && levels[top].column == column {
+		levels[top].entries++
+		return levels
+	}
+	return append(levels, level{column: column, entries: 1})
+}
