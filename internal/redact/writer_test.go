@@ -67,6 +67,19 @@ func TestWritesAndPositions(t *testing.T) {
 				{"::add-mask::b\nb", "::add-mask::b\nb", Position{Pos: 16, Line: LineInside}},
 			},
 		},
+		"nothing is stored of a mask line whose prefix may begin a pattern": {
+			values: []Value{"mask", "mask::a\nnext"},
+			steps: []step{
+				{"::add-mask::a\nne", "", Position{}},
+				{"ar a\n", "::add-***::***\nne***r ***\n", Position{Pos: 21, MaskedTo: 20}},
+			},
+		},
+		"a pattern that goes over a mask line": {
+			values: []Value{"mask::a\nnext"},
+			steps: []step{
+				{"::add-mask::a\nnext a", "::add-*** ***", Position{Pos: 20, MaskedTo: 20, Line: LineInside}},
+			},
+		},
 		"a mask without a line break counts at the end": {
 			steps:  []step{{"::add-mask::value", "", Position{}}},
 			closed: "::add-mask::***",
