@@ -30,6 +30,9 @@ SELECT id, provider_id FROM sandboxes WHERE provider = @provider AND host = @hos
 ORDER BY id LIMIT 100;
 
 -- name: SandboxList :many
+-- Newest first; the cursor is the last id of the page before.
 SELECT s.id, s.execution_id, s.provider, s.host, s.state, s.isolation, s.reason, s.keep_until, s.created_at, s.ready_at, w.slug AS workflow_slug, e.number
 FROM sandboxes s JOIN executions e ON e.id = s.execution_id JOIN workflows w ON w.id = e.workflow_id
-WHERE e.organization_id = @organization_id AND s.state NOT IN ('destroyed', 'failed') ORDER BY s.id DESC LIMIT @lim;
+WHERE e.organization_id = @organization_id AND s.state NOT IN ('destroyed', 'failed')
+  AND (sqlc.narg('before')::uuid IS NULL OR s.id < sqlc.narg('before'))
+ORDER BY s.id DESC LIMIT @lim;

@@ -24,3 +24,9 @@ FROM executions WHERE worker_id = @worker_id;
 SELECT w.id, w.state, w.host, w.pid, w.version, w.slots, w.started_at, w.lease_until, w.gone_at,
     (SELECT count(*) FROM executions e WHERE e.worker_id = w.id) AS held
 FROM workers w WHERE w.gone_at IS NULL OR w.gone_at > now() - interval '1 minute' ORDER BY w.id;
+
+-- name: WorkerCapacity :one
+-- Those that take work now, what they could hold, and what they do.
+SELECT count(*)::int AS workers, COALESCE(sum(w.slots), 0)::int AS slots,
+    COALESCE(sum((SELECT count(*) FROM executions e WHERE e.worker_id = w.id)), 0)::int AS held
+FROM workers w WHERE w.state = 'active' AND w.lease_until > now();

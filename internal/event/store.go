@@ -2,11 +2,14 @@ package event
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"foundry/internal/errs"
 	"foundry/internal/execution"
 	"foundry/internal/postgres/dbsqlc"
 )
@@ -87,4 +90,23 @@ func (s *Store) Logs(ctx context.Context, p LogParams) ([]Event, error) {
 		events = append(events, Event{Seq: row.Seq, Type: Log, NodeRunID: &row.NodeRunID, Stream: Stream(row.Stream), Offset: row.ByteOffset, Chunk: row.Data})
 	}
 	return events, nil
+}
+
+// LogSeek finds byte number position, counted from 0, of the text that Logs gives for a node run. The chunk that
+// holds it is the first after the sequence after, and the text has before bytes in front of that chunk.
+// errs.NotFound when the text is shorter.
+func (s *Store) LogSeek(ctx context.Context, p LogParams, position int64) (after, before int64, err error) {
+	if p.NodeRunID == nil {
+		return 0, 0, errs.E(errs.Invalid, "Only the log of a node run can be sought in.")
+	}
+	row, err := s.q.LogSeek(ctx, dbsqlc.LogSeekParams{
+		Day: execution.Day(p.ExecutionID), ExecutionID: p.ExecutionID, NodeRunID: *p.NodeRunID, Stream: (*string)(p.Stream), Position: position,
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, 0, errs.E(errs.NotFound, "The log has no byte %d.", position)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("seeking in a log: %w", err)
+	}
+	return row.Seq - 1, row.Before, nil
 }

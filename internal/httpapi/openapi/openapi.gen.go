@@ -262,14 +262,14 @@ type DiagnosticSeverity string
 
 // Event defines model for Event.
 type Event struct {
-	Attempt *int `json:"attempt"`
+	Attempt *int `json:"attempt,omitempty"`
 
 	// Data For `log`: a LogChunk.
 	Data  JSONObject `json:"data"`
-	Index *int       `json:"index"`
+	Index *int       `json:"index,omitempty"`
 
-	// Node Key; null, as `index` and `attempt`, for the execution as a whole.
-	Node *string `json:"node"`
+	// Node Key. Absent, as `index` and `attempt`, for the execution as a whole.
+	Node *string `json:"node,omitempty"`
 
 	// Seq From 1 per execution, without gaps.
 	Seq  int64     `json:"seq"`

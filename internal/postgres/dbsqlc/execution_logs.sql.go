@@ -101,3 +101,42 @@ func (q *Queries) LogPage(ctx context.Context, arg LogPageParams) ([]LogPageRow,
 	}
 	return items, nil
 }
+
+const logSeek = `-- name: LogSeek :one
+SELECT sized.seq, (sized.through - sized.size)::bigint AS before
+FROM (
+    SELECT seq, octet_length(data)::bigint AS size, sum(octet_length(data)) OVER (ORDER BY seq) AS through
+    FROM execution_logs
+    WHERE day = $1 AND execution_id = $2 AND node_run_id = $3
+      AND ($4::text IS NULL OR stream = $4)
+) AS sized
+WHERE sized.through > $5::bigint ORDER BY sized.seq LIMIT 1
+`
+
+type LogSeekParams struct {
+	Day         time.Time
+	ExecutionID uuid.UUID
+	NodeRunID   uuid.UUID
+	Stream      *string
+	Position    int64
+}
+
+type LogSeekRow struct {
+	Seq    int64
+	Before int64
+}
+
+// The chunk with byte number position, counted from 0, of a node run's text, and how many bytes lie before the chunk. Sizes are
+// read without the bytes. Index: execution_logs_node_run.
+func (q *Queries) LogSeek(ctx context.Context, arg LogSeekParams) (LogSeekRow, error) {
+	row := q.db.QueryRow(ctx, logSeek,
+		arg.Day,
+		arg.ExecutionID,
+		arg.NodeRunID,
+		arg.Stream,
+		arg.Position,
+	)
+	var i LogSeekRow
+	err := row.Scan(&i.Seq, &i.Before)
+	return i, err
+}

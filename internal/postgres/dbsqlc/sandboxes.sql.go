@@ -28,7 +28,9 @@ func (q *Queries) SandboxFinish(ctx context.Context, id uuid.UUID) (int64, error
 const sandboxList = `-- name: SandboxList :many
 SELECT s.id, s.execution_id, s.provider, s.host, s.state, s.isolation, s.reason, s.keep_until, s.created_at, s.ready_at, w.slug AS workflow_slug, e.number
 FROM sandboxes s JOIN executions e ON e.id = s.execution_id JOIN workflows w ON w.id = e.workflow_id
-WHERE e.organization_id = $1 AND s.state NOT IN ('destroyed', 'failed') ORDER BY s.id DESC LIMIT $2
+WHERE e.organization_id = $1 AND s.state NOT IN ('destroyed', 'failed')
+  AND ($2::uuid IS NULL OR s.id < $2)
+ORDER BY s.id DESC LIMIT $3
 `
 
 type SandboxListRow struct {
@@ -46,8 +48,9 @@ type SandboxListRow struct {
 	Number       int64
 }
 
-func (q *Queries) SandboxList(ctx context.Context, organizationID uuid.UUID, lim int32) ([]SandboxListRow, error) {
-	rows, err := q.db.Query(ctx, sandboxList, organizationID, lim)
+// Newest first; the cursor is the last id of the page before.
+func (q *Queries) SandboxList(ctx context.Context, organizationID uuid.UUID, before *uuid.UUID, lim int32) ([]SandboxListRow, error) {
+	rows, err := q.db.Query(ctx, sandboxList, organizationID, before, lim)
 	if err != nil {
 		return nil, err
 	}

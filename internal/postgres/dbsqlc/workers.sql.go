@@ -12,6 +12,26 @@ import (
 	"github.com/google/uuid"
 )
 
+const workerCapacity = `-- name: WorkerCapacity :one
+SELECT count(*)::int AS workers, COALESCE(sum(w.slots), 0)::int AS slots,
+    COALESCE(sum((SELECT count(*) FROM executions e WHERE e.worker_id = w.id)), 0)::int AS held
+FROM workers w WHERE w.state = 'active' AND w.lease_until > now()
+`
+
+type WorkerCapacityRow struct {
+	Workers int32
+	Slots   int32
+	Held    int32
+}
+
+// Those that take work now, what they could hold, and what they do.
+func (q *Queries) WorkerCapacity(ctx context.Context) (WorkerCapacityRow, error) {
+	row := q.db.QueryRow(ctx, workerCapacity)
+	var i WorkerCapacityRow
+	err := row.Scan(&i.Workers, &i.Slots, &i.Held)
+	return i, err
+}
+
 const workerDrain = `-- name: WorkerDrain :exec
 UPDATE workers SET state = 'draining' WHERE id = $1 AND state = 'active'
 `
