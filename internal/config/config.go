@@ -89,7 +89,7 @@ type Migrate struct {
 
 // process is any of the structs above.
 type process interface {
-	Serve | Worker | Dev | Migrate
+	Serve | Worker | Dev | Migrate | Client
 }
 
 // Load reads the environment of this process. The error is an errs.Validation with one
