@@ -1,5 +1,5 @@
-# One image for both services; Railway sets the start command of each (.railway/railway.ts). The programs are started as they are,
-# without a shell around them, so that SIGTERM reaches them.
+# One image for both services; Railway sets the start command of each (.railway/railway.ts). No shell stands around the programs, so SIGTERM
+# reaches them. tini is there for the worker: shims outlive whoever started them, and as process 1 it reaps them.
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
 COPY . .
@@ -8,11 +8,11 @@ RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w" -o /out/ .
 
 FROM debian:bookworm-slim
 RUN apt-get update \
-	&& apt-get install --yes --no-install-recommends bubblewrap ca-certificates \
+	&& apt-get install --yes --no-install-recommends bubblewrap ca-certificates tini \
 	&& rm -rf /var/lib/apt/lists/* \
 	&& useradd --uid 10001 --create-home foundry
 COPY --from=build /out/foundry /out/worker /out/shim /usr/local/bin/
 USER foundry
 WORKDIR /home/foundry
-ENTRYPOINT ["/usr/local/bin/foundry"]
+ENTRYPOINT ["/usr/bin/tini", "--", "/usr/local/bin/foundry"]
 CMD ["serve"]

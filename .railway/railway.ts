@@ -28,7 +28,7 @@ export default defineRailway(() => {
   const worker = service("worker", {
     source,
     build,
-    start: "/usr/local/bin/worker",
+    start: "/usr/bin/tini -- /usr/local/bin/worker", // tini reaps the shims, which belong to nobody
     healthcheck: "/healthz",
     healthcheckTimeout: 60,
     deploy: {
