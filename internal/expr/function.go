@@ -1,12 +1,10 @@
 package expr
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strings"
 )
 
@@ -167,45 +165,18 @@ func join(ev *evaluator, pos int, args []Value) (Value, error) {
 	return out.String(), nil
 }
 
-// toJSON prints with two spaces of indentation, as GitHub does.
+// toJSON writes a value as JSON. NaN and infinity, which only literals can be, have none.
 func toJSON(ev *evaluator, pos int, args []Value) (Value, error) {
-	if err := finite(pos, args[0]); err != nil {
-		return nil, err
+	var w jsonWriter
+	err := w.value(args[0], "")
+	if errors.Is(err, errNotJSON) {
+		return nil, failed(pos, "toJSON: the value has a number that JSON does not have.")
 	}
-	var out limitedBuffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(args[0])
-	if err := ev.made(pos, out.size, out.size); err != nil {
-		return nil, err
+	size := w.out.Len()
+	if errors.Is(err, errTooLarge) {
+		size = MaxSize + 1
 	}
-	if err != nil {
-		return nil, failed(pos, "toJSON: the value cannot be written as JSON.")
-	}
-	return string(bytes.TrimSuffix(out.Bytes(), []byte("\n"))), nil
-}
-
-// finite refuses what JSON cannot say. Only literals can be infinite; values from outside
-// came as JSON.
-func finite(pos int, v Value) error {
-	if n, ok := v.(float64); ok && (math.IsNaN(n) || math.IsInf(n, 0)) {
-		return failed(pos, "toJSON: %s cannot be written as JSON.", toString(v))
-	}
-	return nil
-}
-
-// limitedBuffer keeps at most MaxSize bytes and counts the rest.
-type limitedBuffer struct {
-	bytes.Buffer
-	size int
-}
-
-func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if b.size += len(p); b.size > MaxSize {
-		return len(p), nil
-	}
-	return b.Buffer.Write(p)
+	return w.out.String(), ev.made(pos, size, size)
 }
 
 // fromJSON reads one JSON value of at most MaxSize bytes and MaxDepth levels.
@@ -220,7 +191,7 @@ func fromJSON(ev *evaluator, pos int, args []Value) (Value, error) {
 	dec := json.NewDecoder(strings.NewReader(text))
 	var v Value
 	if err := dec.Decode(&v); err != nil {
-		return nil, badJSON(pos, text, err)
+		return nil, badJSON(pos, err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, failed(pos, "fromJSON: there is more text after the JSON value, at character %d.", dec.InputOffset()+1)
@@ -233,8 +204,8 @@ func fromJSON(ev *evaluator, pos int, args []Value) (Value, error) {
 
 // badJSON says where the text is wrong; it does not quote it, since it may be output that
 // has to be masked.
-func badJSON(pos int, text string, err error) error {
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && syntax.Offset < int64(len(text)) {
+func badJSON(pos int, err error) error {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return failed(pos, "fromJSON: the text is not JSON, it is wrong at character %d.", syntax.Offset)
 	}
 	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
