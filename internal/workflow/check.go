@@ -121,10 +121,13 @@ func (c *compiler) nodeReference(s site, ref expr.Reference) {
 	if index < 0 {
 		index = slices.IndexFunc(keys, func(key string) bool { return strings.EqualFold(key, ref.Path[0]) })
 	}
-	if s.node >= 0 && c.def.Graph != nil && !c.def.Graph.IsAncestor(index, s.node) {
-		key := c.def.Nodes[s.node].Key
-		c.fault(c.at(s.v, s.base+ref.PathPos[0], len(ref.Path[0])), s.v.path, "not_upstream",
-			fmt.Sprintf("The node %q does not need %q, so it may run before it.", key, keys[index]), fmt.Sprintf("Add %q to its needs.", keys[index]))
+	at := c.at(s.v, s.base+ref.PathPos[0], len(ref.Path[0]))
+	switch {
+	case s.node == index:
+		c.fault(at, s.v.path, "not_upstream", fmt.Sprintf("The node %q cannot see itself.", keys[index]), "")
+	case s.node >= 0 && c.def.Graph != nil && !c.def.Graph.IsAncestor(index, s.node):
+		c.fault(at, s.v.path, "not_upstream", fmt.Sprintf("The node %q does not need %q, so it may run before it.", keys[s.node], keys[index]),
+			fmt.Sprintf("Add %q to its needs.", keys[index]))
 	}
 	if len(ref.Path) < 2 || ref.Path[1] == "*" {
 		return

@@ -96,6 +96,7 @@ func (c *compiler) limitsFit(in *Input, v *value) {
 		{"min-length", sized},
 		{"max-length", sized},
 		{"pattern", in.Type == InputString},
+		{"enum", numeric || in.Type == InputString || in.Type == InputBoolean},
 	} {
 		if e := v.entry(rule.key); e != nil && !rule.ok {
 			c.fault(e.span, e.path, "wrong_type", fmt.Sprintf("The key %q says nothing about an input of type %s.", rule.key, in.Type), "")
