@@ -91,17 +91,18 @@ SELECT id FROM executions
 WHERE deadline_at <= now() AND deadline_at IS NOT NULL AND deadline_passed_at IS NULL AND finished_at IS NULL
 ORDER BY id LIMIT 100;
 
--- name: ExecutionPassDeadline :execrows
--- Turns a passed deadline into a signal. Zero rows: somebody else did, or it ended.
+-- name: ExecutionPassDeadline :many
+-- Turns a passed deadline into a signal. No row: somebody else did, or it ended.
 UPDATE executions SET deadline_passed_at = now(), signal = signal + 1
-WHERE id = @id AND deadline_at <= now() AND deadline_passed_at IS NULL AND finished_at IS NULL;
+WHERE id = @id AND deadline_at <= now() AND deadline_passed_at IS NULL AND finished_at IS NULL
+RETURNING id;
 
 -- name: ExecutionQueueDeadlinesDue :many
 -- Index: executions_queue_deadline.
 SELECT id FROM executions WHERE queue_deadline_at <= now() AND status = 'queued' ORDER BY id LIMIT 100;
 
--- name: ExecutionTimeOutQueued :execrows
--- For an execution that waited too long and was never claimed. Zero rows: a claim or a cancel was first.
+-- name: ExecutionTimeOutQueued :many
+-- For an execution that waited too long and was never claimed. No row: a claim or a cancel was first.
 WITH ended AS (
     UPDATE executions SET status = 'timed_out', finished_at = now(), claim = claim + 1, last_seq = last_seq + 1
     WHERE executions.id = @id AND status = 'queued' AND worker_id IS NULL AND queue_deadline_at <= now()
@@ -110,9 +111,11 @@ WITH ended AS (
     DELETE FROM execution_queue q USING ended e WHERE q.execution_id = e.id
 ), stored AS (
     UPDATE execution_data d SET error = @error FROM ended e WHERE d.execution_id = e.id
+), event AS (
+    INSERT INTO execution_events (day, execution_id, seq, type, data)
+    SELECT @day, e.id, e.last_seq, 'execution.timed_out', @event FROM ended e
 )
-INSERT INTO execution_events (day, execution_id, seq, type, data)
-SELECT @day, e.id, e.last_seq, 'execution.timed_out', @event FROM ended e;
+SELECT id FROM ended;
 
 -- name: ExecutionQueuePosition :one
 -- How many stand before it, counted to 1,000; no row when it is not in the queue. Index: execution_queue_order.

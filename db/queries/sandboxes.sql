@@ -36,3 +36,8 @@ FROM sandboxes s JOIN executions e ON e.id = s.execution_id JOIN workflows w ON 
 WHERE e.organization_id = @organization_id AND s.state NOT IN ('destroyed', 'failed')
   AND (sqlc.narg('before')::uuid IS NULL OR s.id < sqlc.narg('before'))
 ORDER BY s.id DESC LIMIT @lim;
+
+-- name: SandboxExpireKept :exec
+-- Turns kept sandboxes whose time has passed into intents to destroy them. Index: sandboxes_live.
+UPDATE sandboxes SET state = 'destroying'
+WHERE provider = @provider AND host = @host AND state = 'kept' AND keep_until <= now();

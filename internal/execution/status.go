@@ -1,5 +1,7 @@
 package execution
 
+import "strings"
+
 // Status is where an execution is in its life. Terminal ones never change.
 type Status string
 
@@ -84,3 +86,8 @@ const (
 	FromExecution Source = "execution" // a sub-workflow
 	FromSystem    Source = "system"
 )
+
+// Words is the status as a person says it.
+func (s Status) Words() string {
+	return strings.ReplaceAll(string(s), "_", " ")
+}

@@ -355,18 +355,31 @@ func (q *Queries) ExecutionLock(ctx context.Context, iD uuid.UUID, organizationI
 	return i, err
 }
 
-const executionPassDeadline = `-- name: ExecutionPassDeadline :execrows
+const executionPassDeadline = `-- name: ExecutionPassDeadline :many
 UPDATE executions SET deadline_passed_at = now(), signal = signal + 1
 WHERE id = $1 AND deadline_at <= now() AND deadline_passed_at IS NULL AND finished_at IS NULL
+RETURNING id
 `
 
-// Turns a passed deadline into a signal. Zero rows: somebody else did, or it ended.
-func (q *Queries) ExecutionPassDeadline(ctx context.Context, id uuid.UUID) (int64, error) {
-	result, err := q.db.Exec(ctx, executionPassDeadline, id)
+// Turns a passed deadline into a signal. No row: somebody else did, or it ended.
+func (q *Queries) ExecutionPassDeadline(ctx context.Context, id uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, executionPassDeadline, id)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const executionQueueDeadlinesDue = `-- name: ExecutionQueueDeadlinesDue :many
@@ -481,30 +494,44 @@ func (q *Queries) ExecutionSummaries(ctx context.Context, ids []uuid.UUID) ([]Ex
 	return items, nil
 }
 
-const executionTimeOutQueued = `-- name: ExecutionTimeOutQueued :execrows
+const executionTimeOutQueued = `-- name: ExecutionTimeOutQueued :many
 WITH ended AS (
     UPDATE executions SET status = 'timed_out', finished_at = now(), claim = claim + 1, last_seq = last_seq + 1
-    WHERE executions.id = $3 AND status = 'queued' AND worker_id IS NULL AND queue_deadline_at <= now()
+    WHERE executions.id = $1 AND status = 'queued' AND worker_id IS NULL AND queue_deadline_at <= now()
     RETURNING executions.id, last_seq
 ), place AS (
     DELETE FROM execution_queue q USING ended e WHERE q.execution_id = e.id
 ), stored AS (
-    UPDATE execution_data d SET error = $4 FROM ended e WHERE d.execution_id = e.id
+    UPDATE execution_data d SET error = $2 FROM ended e WHERE d.execution_id = e.id
+), event AS (
+    INSERT INTO execution_events (day, execution_id, seq, type, data)
+    SELECT $3, e.id, e.last_seq, 'execution.timed_out', $4 FROM ended e
 )
-INSERT INTO execution_events (day, execution_id, seq, type, data)
-SELECT $1, e.id, e.last_seq, 'execution.timed_out', $2 FROM ended e
+SELECT id FROM ended
 `
 
-// For an execution that waited too long and was never claimed. Zero rows: a claim or a cancel was first.
-func (q *Queries) ExecutionTimeOutQueued(ctx context.Context, day time.Time, event []byte, iD uuid.UUID, error []byte) (int64, error) {
-	result, err := q.db.Exec(ctx, executionTimeOutQueued,
-		day,
-		event,
+// For an execution that waited too long and was never claimed. No row: a claim or a cancel was first.
+func (q *Queries) ExecutionTimeOutQueued(ctx context.Context, iD uuid.UUID, error []byte, day time.Time, event []byte) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, executionTimeOutQueued,
 		iD,
 		error,
+		day,
+		event,
 	)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -12,6 +12,17 @@ import (
 	"github.com/google/uuid"
 )
 
+const sandboxExpireKept = `-- name: SandboxExpireKept :exec
+UPDATE sandboxes SET state = 'destroying'
+WHERE provider = $1 AND host = $2 AND state = 'kept' AND keep_until <= now()
+`
+
+// Turns kept sandboxes whose time has passed into intents to destroy them. Index: sandboxes_live.
+func (q *Queries) SandboxExpireKept(ctx context.Context, provider string, host string) error {
+	_, err := q.db.Exec(ctx, sandboxExpireKept, provider, host)
+	return err
+}
+
 const sandboxFinish = `-- name: SandboxFinish :execrows
 UPDATE sandboxes SET state = 'destroyed', ended_at = now() WHERE id = $1 AND state = 'destroying'
 `

@@ -1,0 +1,2 @@
+-- name: InstallationGet :one
+SELECT id FROM installation;

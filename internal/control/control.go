@@ -1,0 +1,105 @@
+// Package control holds the loops of the control plane. Each is held by one replica at a time through
+// an advisory lock on a connection of its own; every action is guarded by row state anyway, since two
+// leaders for a moment cannot be ruled out.
+//
+//	waiting ──lock──▶ leading: runOnce at every tick ──connection lost──▶ waiting
+package control
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
+
+	"foundry/internal/event"
+	"foundry/internal/queue"
+)
+
+// Times of the loops.
+const (
+	deadlineEvery  = time.Second
+	partitionEvery = time.Hour
+	lockRetry      = 5 * time.Second
+)
+
+// lockKey is the advisory lock of the loops. The number is arbitrary and ours.
+const lockKey = 7042025002
+
+// Config is what the loops need.
+type Config struct {
+	DirectURL string // for the lock: not through a transaction pooler
+	Queue     *queue.Store
+	Events    *event.Store
+	Logger    zerolog.Logger
+}
+
+// Loops are the control loops of one process.
+type Loops struct {
+	Config
+}
+
+// New returns the loops.
+func New(c Config) *Loops {
+	return &Loops{Config: c}
+}
+
+// Run leads whenever no other process does, until ctx ends.
+func (l *Loops) Run(ctx context.Context) error {
+	for {
+		if err := l.lead(ctx); err != nil && ctx.Err() == nil {
+			l.Logger.Warn().Err(err).Msg("control loops interrupted")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(lockRetry):
+		}
+	}
+}
+
+// lead takes the lock, if it is free, and runs the loops while its connection lives.
+func (l *Loops) lead(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, l.DirectURL)
+	if err != nil {
+		return fmt.Errorf("connecting for the lock: %w", err)
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockRetry)
+		defer cancel()
+		_ = conn.Close(closing) // gives the lock back
+	}()
+	var leading bool
+	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(lockKey)).Scan(&leading); err != nil || !leading {
+		return err
+	}
+	l.Logger.Debug().Msg("control loops lead")
+	return l.tick(ctx, conn)
+}
+
+// tick runs each loop at its times. The lock's connection is asked before each round: losing it ends the rounds.
+func (l *Loops) tick(ctx context.Context, conn *pgx.Conn) error {
+	var partitionsDue time.Time
+	ticker := time.NewTicker(deadlineEvery)
+	defer ticker.Stop()
+	for {
+		if err := conn.Ping(ctx); err != nil {
+			return fmt.Errorf("losing the lock: %w", err)
+		}
+		if _, err := l.Queue.PassDeadlines(ctx); err != nil {
+			return err
+		}
+		if now := time.Now(); now.After(partitionsDue) {
+			if err := l.Events.EnsurePartitions(ctx); err != nil {
+				return err
+			}
+			partitionsDue = now.Add(partitionEvery)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,38 @@
+// Package engine drives executions that its worker holds.
+//
+// One goroutine owns the state of one execution. Everything that happens elsewhere (a command
+// ended, a sandbox is ready, somebody asked for a cancel) reaches it as a message. Its loop is:
+//
+//	     ┌──────────────────────────────────────────────────────────────┐
+//	     ▼                                                              │
+//	decide: graph.Advance says what follows; all of it goes            │
+//	     │  into one journal entry                                     │
+//	     ▼                                                              │
+//	commit: the entry is durable, or the engine stops                  │
+//	     │                                                              │
+//	     ▼                                                              │
+//	act: start what the entry says is running ── side effects come      │
+//	     │  only after the state that names them                       │
+//	     ▼                                                              │
+//	wait for messages ──────────────────────────────────────────────────┘
+//
+// So the end of one node and the start of the next share a commit, and an execution of `set`
+// nodes is one commit from its start to its end.
+//
+// A run node is durable as running before its command is started, in a directory of the sandbox
+// that its id names; starting a directory twice starts nothing twice. Its output is followed by the
+// execution's tailer, which submits chunks and cursor to the journal by itself and tells the
+// loop once the exit status is there and everything before it has been submitted.
+//
+// Failure cases:
+//   - The claim is lost (errs.StaleClaim): the engine stops at once and undoes nothing; commands
+//     go on in the sandbox, and whoever has the claim follows them.
+//   - An answer of the journal is lost (errs.Unknown): all goroutines end, all memory is dropped, the
+//     execution is loaded again under the same claim, and running commands are attached to.
+//   - The worker is drained: as with a lost claim; no signal is sent to any command.
+//   - The shim's supervisor died (lost): the node run is interrupted, not charged, and run again; after
+//     five interruptions the node fails with code infrastructure.
+//   - The sandbox is gone: its running node runs are interrupted, and a new one is made for what is
+//     still to run.
+//   - The provider does not answer: asked again, with back-off, until the execution's timeout.
+package engine

@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"foundry/internal/errs"
+	"foundry/internal/execution"
+	"foundry/internal/journal"
+	"foundry/internal/queue"
+	"foundry/internal/sandbox"
+	"foundry/internal/workflow"
+)
+
+// Config is what an engine needs; every field but Registerer and Keep is required.
+type Config struct {
+	Journal      *journal.Journal
+	Executions   *execution.Store
+	Workflows    *workflow.Store
+	Sandboxes    *SandboxStore
+	Provider     sandbox.Provider
+	Host         string    // of this machine: a local sandbox can be attached to on its host only
+	WorkerID     uuid.UUID // for log lines
+	Installation uuid.UUID // labels sandboxes
+	Keep         workflow.Keep
+	Logger       zerolog.Logger
+	Registerer   prometheus.Registerer
+}
+
+// Engine drives executions. Safe for concurrent use.
+type Engine struct {
+	Config
+	definitions *definitions
+	metrics     *metrics
+	goneGap     time.Duration
+}
+
+// New returns an engine.
+func New(c Config) *Engine {
+	return &Engine{Config: c, definitions: newDefinitions(c.Workflows), metrics: newMetrics(c.Registerer), goneGap: goneGap}
+}
+
+// reloadPause is the pause before an execution is loaded again after a lost answer.
+const reloadPause = 200 * time.Millisecond
+
+// Run drives one execution to its end, or until ctx ends or its claim is lost. facts brings what others
+// decide about it; the newest value counts. It returns nil when the execution has ended, the cause of
+// ctx's end, or errs.StaleClaim. It sends no signal to a command unless a durable fact asks for it.
+func (e *Engine) Run(ctx context.Context, c queue.Claimed, facts <-chan queue.Facts) error {
+	log := e.Logger.With().Str("execution_id", c.ID.String()).Str("workflow", c.WorkflowSlug).Int64("claim", c.Claim).Logger()
+	fresh := c.StartedAt == nil
+	for {
+		err := e.drive(ctx, c, fresh, facts, log)
+		fresh = false
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errs.Is(err, errs.StaleClaim), errs.Is(err, errs.Internal) && isEnded(err):
+			log.Warn().Err(err).Msg("engine stopped")
+			return err
+		}
+		log.Warn().Err(err).Msg("loading the execution again")
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(reloadPause):
+		}
+	}
+}
+
+// isEnded reports whether the journal has ended the execution because its data could not be stored.
+func isEnded(err error) bool {
+	_, ok := errors.AsType[*errs.Error](err)
+	return ok
+}
+
+// drive loads an execution and runs its loop. When it returns, none of its goroutines is left.
+func (e *Engine) drive(ctx context.Context, c queue.Claimed, fresh bool, facts <-chan queue.Facts, log zerolog.Logger) error {
+	compiled, err := e.definitions.get(ctx, c.WorkflowID, c.Version)
+	if err != nil {
+		if !errs.Is(err, errs.Validation) {
+			return err
+		}
+		compiled = broken(err) // a text that no longer compiles ends the execution, it does not block the worker
+	}
+	r, err := newRun(e, c, compiled, log)
+	if err != nil {
+		return err
+	}
+	if !fresh {
+		fresh, err = r.load(ctx)
+		if err != nil {
+			return fmt.Errorf("loading the execution: %w", err)
+		}
+	}
+	return r.drive(ctx, fresh, facts)
+}

@@ -1,0 +1,256 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+
+	"foundry/internal/errs"
+	"foundry/internal/event"
+	"foundry/internal/execution"
+	"foundry/internal/graph"
+	"foundry/internal/journal"
+	"foundry/internal/queue"
+	"foundry/internal/redact"
+)
+
+// run is one execution while this worker drives it. Its fields belong to the loop's goroutine,
+// except those that say otherwise.
+type run struct {
+	e   *Engine
+	c   queue.Claimed
+	def *compiled
+	log zerolog.Logger
+
+	facts   queue.Facts
+	inputs  map[string]any
+	env     map[string]any    // the workflow's env, evaluated
+	states  []graph.Status    // by node, as package graph wants them
+	nodes   []node            // by node
+	active  map[uuid.UUID]int // node runs that may have a command, by id; the value is the node
+	machine machine
+	ended   bool // the terminal entry is durable
+
+	failed      bool // a node has failed for good
+	firstFailed int  // the first that did
+	// recalled are node runs that were running when the execution was loaded, until they are attached to.
+	recalled map[uuid.UUID]journal.Cursor
+
+	entry  *journal.Entry // what the next commit writes
+	acts   []func()       // what to do once it is durable
+	inbox  chan func()    // messages from goroutines; each is run by the loop
+	tail   *tailer
+	redact *redact.Set // shared by all streams of the execution
+
+	ctx  context.Context // of the goroutines of this run; ends with stop
+	stop context.CancelCauseFunc
+	work sync.WaitGroup
+}
+
+// node is what the loop knows of one node.
+type node struct {
+	attempt       int // number of the newest node run; 0 before the first
+	charged       int // attempts that ended failed or timed_out
+	interruptions int
+	current       uuid.UUID // the node run that is running, else zero
+	signaled      bool      // its command was asked to end
+	retrying      *time.Timer
+	retryDue      time.Duration // while loading: the pause before the retry that is due
+	outputs       map[string]any
+	failure       *execution.Failure
+}
+
+func newRun(e *Engine, c queue.Claimed, def *compiled, log zerolog.Logger) (*run, error) {
+	inputs := map[string]any{}
+	if err := json.Unmarshal(c.Inputs, &inputs); err != nil {
+		return nil, fmt.Errorf("decoding the inputs: %w", err)
+	}
+	r := &run{
+		e: e, c: c, def: def, log: log, facts: c.Facts, inputs: inputs,
+		states: make([]graph.Status, len(def.Nodes)), nodes: make([]node, len(def.Nodes)),
+		active: map[uuid.UUID]int{}, recalled: map[uuid.UUID]journal.Cursor{}, inbox: make(chan func(), 64), redact: redact.NewSet(nil),
+	}
+	for i := range r.states {
+		r.states[i] = graph.Pending
+	}
+	r.tail = newTailer(r)
+	r.newEntry()
+	return r, nil
+}
+
+func (r *run) newEntry() {
+	r.entry = &journal.Entry{ExecutionID: r.c.ID, Claim: r.c.Claim}
+	r.acts = nil
+}
+
+// record adds an event of a node run, or of the whole execution for the zero id.
+func (r *run) record(t event.Type, nodeRun uuid.UUID, data map[string]any) {
+	raw, err := json.Marshal(storableValue(data))
+	if err != nil {
+		r.log.Error().Err(err).Str("event", string(t)).Msg("encoding an event")
+		raw = nil
+	}
+	r.entry.Records = append(r.entry.Records, journal.Record{Type: t, NodeRunID: nodeRun, Data: raw})
+}
+
+// then does f once the present entry is durable.
+func (r *run) then(f func()) { r.acts = append(r.acts, f) }
+
+// spawn runs f in a goroutine that the run waits for before it returns.
+func (r *run) spawn(f func(ctx context.Context)) {
+	r.work.Go(func() { f(r.ctx) })
+}
+
+// tell hands a message to the loop. It gives up when the run is over.
+func (r *run) tell(ctx context.Context, message func()) {
+	select {
+	case r.inbox <- message:
+	case <-ctx.Done():
+	}
+}
+
+// drive runs the loop and then ends every goroutine of the run.
+func (r *run) drive(ctx context.Context, fresh bool, facts <-chan queue.Facts) error {
+	r.ctx, r.stop = context.WithCancelCause(ctx)
+	defer r.work.Wait()
+	defer r.stop(nil)
+	defer r.stopTimers()
+
+	if fresh {
+		r.entry.Started = true
+		r.record(event.ExecutionStarted, uuid.Nil, nil)
+	}
+	err := r.prepare()
+	if err != nil {
+		r.finish(execution.Failed, &execution.Failure{Code: "workflow", Message: err.Error()})
+	}
+	err = r.loop(facts)
+	if err != nil && r.ctx.Err() != nil {
+		err = context.Cause(r.ctx)
+	}
+	if err == nil {
+		r.machine.cleanUp(ctx, r)
+	}
+	return err
+}
+
+// prepare evaluates what the whole execution shares. Its error is a sentence.
+func (r *run) prepare() error {
+	if r.def.fault != nil {
+		var e *errs.Error
+		if errors.As(r.def.fault, &e) {
+			return errors.New(e.Message)
+		}
+		return r.def.fault
+	}
+	env, err := r.evalEnv(r.def.Env, r.baseContexts())
+	if err != nil {
+		return fmt.Errorf("The workflow's env cannot be evaluated: %w", err) //nolint:staticcheck // a sentence for a person
+	}
+	r.env = env
+	return nil
+}
+
+// loop decides, commits, acts and waits until the execution has ended.
+func (r *run) loop(facts <-chan queue.Facts) error {
+	for {
+		if !r.ended {
+			r.decide()
+		}
+		if err := r.commit(); err != nil {
+			return err
+		}
+		if r.ended {
+			return nil
+		}
+		select {
+		case <-r.ctx.Done():
+			return context.Cause(r.ctx)
+		case f := <-facts:
+			r.learn(f)
+		case message := <-r.inbox:
+			message()
+			r.drainInbox()
+		}
+	}
+}
+
+// drainInbox takes every message that has already arrived, so that one commit covers them all.
+func (r *run) drainInbox() {
+	for {
+		select {
+		case message := <-r.inbox:
+			message()
+		default:
+			return
+		}
+	}
+}
+
+// commit makes the entry durable and then does what it allows.
+func (r *run) commit() error {
+	e, acts := r.entry, r.acts
+	empty := !e.Started && len(e.Records) == 0 && len(e.NodeRuns) == 0 && len(e.Sandboxes) == 0
+	if !empty {
+		r.newEntry()
+		if _, err := r.e.Journal.Commit(r.ctx, e); err != nil {
+			return err
+		}
+		r.observe(e)
+	}
+	r.acts = nil
+	for _, act := range acts {
+		act()
+	}
+	return nil
+}
+
+// observe counts what an entry made durable.
+func (r *run) observe(e *journal.Entry) {
+	if e.Started && len(e.NodeRuns) > 0 {
+		r.e.metrics.firstNode.Observe(time.Since(r.c.ReceivedAt).Seconds())
+	}
+	if e.End != nil {
+		r.e.metrics.ended.WithLabelValues(string(e.End.Status)).Inc()
+	}
+}
+
+// learn takes in what others have decided and ends running commands where they must end.
+func (r *run) learn(f queue.Facts) {
+	if f.Signal < r.facts.Signal {
+		return
+	}
+	before := r.facts
+	r.facts = f
+	switch {
+	case f.DeadlinePassed && !before.DeadlinePassed, f.CancelForced && !before.CancelForced:
+		r.endCommands()
+	case f.Canceled && !before.Canceled:
+		r.endCommands()
+	}
+}
+
+// cancel says what package graph is to make of the facts.
+func (r *run) cancel() graph.Cancel {
+	switch {
+	case r.facts.DeadlinePassed, r.facts.CancelForced:
+		return graph.Forced
+	case r.facts.Canceled:
+		return graph.Requested
+	}
+	return graph.NotCanceled
+}
+
+func (r *run) stopTimers() {
+	for i := range r.nodes {
+		if t := r.nodes[i].retrying; t != nil {
+			t.Stop()
+		}
+	}
+}

@@ -1,0 +1,243 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"foundry/internal/errs"
+	"foundry/internal/event"
+	"foundry/internal/journal"
+	"foundry/internal/shim"
+)
+
+const (
+	// tailWait is how long one call to the shim waits for output.
+	tailWait = 20 * time.Second
+	// backlogRead is how much of an output file is read at once by a tailer that is far behind.
+	backlogRead = 1 << 20
+	// maxExecutionLog is how many stored bytes of output one execution may have.
+	maxExecutionLog = 512 << 20
+)
+
+// tailer follows the output of an execution's commands with one call for all of them, and hands it to
+// the journal. Its goroutine lives while there is something to follow.
+type tailer struct {
+	r *run
+
+	mu      sync.Mutex
+	outputs map[uuid.UUID]*output
+	done    map[uuid.UUID]bool // recorded to the end; the shim is told once
+	running bool
+
+	// Of the goroutine alone.
+	stored  int64 // bytes of all streams, for maxExecutionLog
+	refused bool
+}
+
+func newTailer(r *run) *tailer {
+	return &tailer{r: r, outputs: map[uuid.UUID]*output{}, done: map[uuid.UUID]bool{}}
+}
+
+// follow takes up a node run's output at the cursor, before its command is started.
+func (t *tailer) follow(sh machineShim, c journal.Cursor) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.outputs[c.NodeRunID] != nil {
+		return
+	}
+	t.outputs[c.NodeRunID] = newOutput(c, t.r.redact)
+	if !t.running {
+		t.running = true
+		t.r.spawn(func(ctx context.Context) { t.run(ctx, sh) })
+	}
+}
+
+// forget drops everything: the sandbox is gone.
+func (t *tailer) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.outputs)
+	clear(t.done)
+}
+
+// offsets says where to go on. ok is false, and the goroutine is to end, when there is nothing left.
+func (t *tailer) offsets() (offsets map[uuid.UUID]int64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.outputs) == 0 {
+		t.running = false
+		return nil, false
+	}
+	offsets = make(map[uuid.UUID]int64, len(t.outputs)+len(t.done))
+	for id, o := range t.outputs {
+		offsets[id] = o.next
+	}
+	for id := range t.done {
+		offsets[id] = shim.Done
+	}
+	clear(t.done)
+	return offsets, true
+}
+
+func (t *tailer) output(id uuid.UUID) *output {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.outputs[id]
+}
+
+// close stops following a node run.
+func (t *tailer) close(id uuid.UUID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.outputs, id)
+	t.done[id] = true
+}
+
+func (t *tailer) run(ctx context.Context, sh machineShim) {
+	pause := pauseFirst
+	for {
+		offsets, ok := t.offsets()
+		if !ok {
+			return
+		}
+		result, err := sh.Tail(ctx, offsets, tailWait)
+		if err == nil {
+			err = t.takeAll(ctx, sh, result.Runs)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			pause = pauseFirst
+			continue
+		case errs.Is(err, errs.NotFound):
+			t.r.tell(ctx, func() { t.r.machine.suspect(t.r) })
+		}
+		t.r.log.Warn().Err(err).Msg("following output; asking again")
+		if !sleep(ctx, pause) {
+			return
+		}
+		pause = min(2*pause, pauseMost)
+	}
+}
+
+func (t *tailer) takeAll(ctx context.Context, sh machineShim, runs []shim.RunTail) error {
+	for i := range runs {
+		id, err := uuid.Parse(runs[i].Dir)
+		if err != nil {
+			continue // not ours
+		}
+		o := t.output(id)
+		if o == nil {
+			t.close(id) // it ended under an earlier claim
+			continue
+		}
+		if err := t.take(ctx, sh, o, &runs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take records the news of one node run.
+func (t *tailer) take(ctx context.Context, sh machineShim, o *output, run *shim.RunTail) error {
+	if run.Offset != o.next {
+		return nil // an answer to an older question
+	}
+	frames, _, err := shim.DecodeFrames(run.Frames)
+	if err != nil {
+		return t.damaged(ctx, o, err)
+	}
+	if err := t.record(ctx, o, frames, run.Next); err != nil {
+		return err
+	}
+	for run.Exit == nil && run.Size-o.next > shim.MaxTailBytes {
+		frames, next, err := sh.ReadFrames(ctx, o.id, o.next, backlogRead)
+		if errs.Is(err, errs.Internal) {
+			return t.damaged(ctx, o, err)
+		}
+		if err != nil || next == o.next {
+			return err
+		}
+		if err := t.record(ctx, o, frames, next); err != nil {
+			return err
+		}
+	}
+	switch {
+	case run.Exit != nil:
+		return t.exited(ctx, o, run.Exit)
+	case run.State == shim.Lost:
+		t.close(o.id)
+		t.r.tell(ctx, func() { t.r.interrupt(o.id, "its supervisor died") })
+	case run.State == shim.Sealed:
+		t.close(o.id)
+		t.r.tell(ctx, func() { t.r.neverStarted(o.id) })
+	}
+	return nil
+}
+
+// record hands frames to the journal. It waits while the journal is full.
+func (t *tailer) record(ctx context.Context, o *output, frames []shim.Frame, next int64) error {
+	for _, f := range frames {
+		if err := o.feed(f); err != nil {
+			return t.damaged(ctx, o, err)
+		}
+	}
+	o.next = next
+	return t.submit(ctx, o)
+}
+
+func (t *tailer) submit(ctx context.Context, o *output) error {
+	records := t.limit(o.take(), o)
+	if len(records) == 0 {
+		return nil
+	}
+	entry := &journal.Entry{
+		ExecutionID: t.r.c.ID, Claim: t.r.c.Claim, Records: records, Cursors: []journal.Cursor{o.cursor()},
+	}
+	return t.r.e.Journal.Submit(ctx, entry, func(_ journal.Receipt, err error) {
+		if err != nil {
+			t.r.stop(err)
+		}
+	})
+}
+
+// limit drops output beyond what one execution may store, and says so once.
+func (t *tailer) limit(records []journal.Record, o *output) []journal.Record {
+	for i, r := range records {
+		t.stored += int64(len(r.Chunk))
+		if t.stored <= maxExecutionLog {
+			continue
+		}
+		records = records[:i]
+		if !t.refused {
+			t.refused = true
+			records = append(records, journal.Record{Type: event.Warning, NodeRunID: o.id, Data: []byte(
+				`{"code":"log_limit","message":"The execution's output reached its limit of 512 MiB; what came after it was not kept."}`)})
+		}
+		break
+	}
+	return records
+}
+
+// exited records the rest of the output, and then tells the loop of the end.
+func (t *tailer) exited(ctx context.Context, o *output, exit *shim.Exit) error {
+	o.end()
+	if err := t.submit(ctx, o); err != nil {
+		return err
+	}
+	t.close(o.id)
+	t.r.tell(ctx, func() { t.r.exited(o.id, exit) })
+	return nil
+}
+
+// damaged gives up a node run whose output cannot be read; its command is ended.
+func (t *tailer) damaged(ctx context.Context, o *output, err error) error {
+	t.close(o.id)
+	t.r.tell(ctx, func() { t.r.interrupt(o.id, "its output is damaged") })
+	return fmt.Errorf("reading the output of %s: %w", o.id, err)
+}

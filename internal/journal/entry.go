@@ -1,0 +1,118 @@
+package journal
+
+import (
+	"encoding/json"
+
+	"github.com/google/uuid"
+
+	"foundry/internal/event"
+	"foundry/internal/execution"
+	"foundry/internal/redact"
+)
+
+// Entry is what one execution does in one step. All of it becomes durable together, or none.
+type Entry struct {
+	ExecutionID uuid.UUID
+	Claim       int64
+	Started     bool // the first entry of an execution that nobody has begun
+	Records     []Record
+	NodeRuns    []NodeRun
+	Cursors     []Cursor
+	Sandboxes   []Sandbox
+	End         *End // nothing of this execution may be submitted after it
+}
+
+// Record is an event or, with Type event.Log, a chunk of output. Records are numbered in order.
+type Record struct {
+	Type      event.Type
+	NodeRunID uuid.UUID       // zero for events of the whole execution
+	Data      json.RawMessage // a JSON object; nil is {}
+
+	Stream event.Stream
+	Offset int64  // in stored bytes
+	Chunk  []byte // 1 byte to event.MaxChunk
+}
+
+// NodeRun is the newest state of a node run; the zero value of a field means that it is absent.
+// A terminal state is written once and never changed.
+type NodeRun struct {
+	ID           uuid.UUID
+	Key          string
+	Index        int
+	Attempt      int
+	Status       execution.NodeStatus
+	SandboxID    uuid.UUID
+	ShimProtocol int
+	ExitCode     *int
+	Outputs      json.RawMessage
+	Summary      string
+	Failure      *execution.Failure
+}
+
+// Cursor is how far a node run's output has been recorded. Frame, Out and Err count raw bytes of the
+// shim's file and of the two streams; StdoutBytes and StderrBytes count stored ones.
+type Cursor struct {
+	NodeRunID   uuid.UUID
+	Position    Position
+	StdoutBytes int64
+	StderrBytes int64
+}
+
+// Position is a place in a node run's raw output: Frame is the file offset to read on from.
+type Position struct {
+	Frame int64           `json:"frame"`
+	Out   redact.Position `json:"out"`
+	Err   redact.Position `json:"err"`
+}
+
+// Sandbox is an intent to call a provider, or the result of a call.
+type Sandbox struct {
+	ID         uuid.UUID
+	Provider   string
+	Host       string
+	ProviderID string // once known
+	State      SandboxState
+	Isolation  string
+	Reason     string
+	KeepMS     int64 // for SandboxKept: milliseconds from now
+}
+
+// SandboxState is the state of a sandboxes row.
+type SandboxState string
+
+// The states that a worker writes. Creating and destroying are intents, committed before the call.
+const (
+	SandboxCreating   SandboxState = "creating"
+	SandboxReady      SandboxState = "ready"
+	SandboxKept       SandboxState = "kept"
+	SandboxDestroying SandboxState = "destroying"
+	SandboxFailed     SandboxState = "failed"
+)
+
+// End is the end of an execution. Its event is the last of the entry's records.
+type End struct {
+	Status  execution.Status // terminal
+	Outputs json.RawMessage
+	Failure *execution.Failure
+}
+
+// Receipt says what a commit found.
+type Receipt struct {
+	LastSeq int64
+	Signal  int64 // as it was under the lock: higher than known means that somebody wants something
+}
+
+// size estimates the bytes that the entry holds in memory.
+func (e *Entry) size() int {
+	n := 256
+	for _, r := range e.Records {
+		n += 128 + len(r.Data) + len(r.Chunk)
+	}
+	for _, r := range e.NodeRuns {
+		n += 256 + len(r.Outputs) + len(r.Summary)
+	}
+	if e.End != nil {
+		n += len(e.End.Outputs)
+	}
+	return n
+}

@@ -1,0 +1,166 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
+
+	"foundry/internal/errs"
+	"foundry/internal/postgres"
+)
+
+// Bounds of the queue, and of one commit.
+const (
+	maxQueuedBytes   = 16 << 20
+	maxQueuedEntries = 10_000
+	maxBatchBytes    = 8 << 20
+	minWeight        = maxQueuedBytes / maxQueuedEntries // so that one semaphore bounds both
+)
+
+// flushTimeout bounds the last commits after Run's context has ended.
+const flushTimeout = 5 * time.Second
+
+// Config is what a journal needs.
+type Config struct {
+	Pool       *pgxpool.Pool
+	Notifier   *postgres.Notifier
+	Logger     zerolog.Logger
+	Registerer prometheus.Registerer // nil registers nothing
+}
+
+// Journal commits entries in groups. Safe for concurrent use.
+type Journal struct {
+	pool     *pgxpool.Pool
+	notifier *postgres.Notifier
+	log      zerolog.Logger
+	metrics  metrics
+
+	room *semaphore.Weighted // bytes
+	wake chan struct{}       // one slot: there is something to take
+
+	mu     sync.Mutex
+	queue  []*pending
+	closed bool
+}
+
+// pending is an entry on its way. done is called once.
+type pending struct {
+	entry  *Entry
+	weight int64
+	done   func(Receipt, error)
+}
+
+// New returns a journal. Nothing is committed until Run.
+func New(c Config) *Journal {
+	return &Journal{
+		pool: c.Pool, notifier: c.Notifier, log: c.Logger, metrics: newMetrics(c.Registerer),
+		room: semaphore.NewWeighted(maxQueuedBytes), wake: make(chan struct{}, 1),
+	}
+}
+
+// Submit hands over an entry, which the caller must not touch again, and returns as soon as there is
+// room for it. done is called once, from the journal's goroutine, and must not block: with a
+// receipt when the entry is durable, or with errs.StaleClaim, errs.Unknown, errs.Internal (the data
+// cannot be stored and the execution has been ended) or errs.Unavailable. Entries of one execution are
+// committed in the order of their Submits. An error of Submit itself means that done is never called.
+func (j *Journal) Submit(ctx context.Context, e *Entry, done func(Receipt, error)) error {
+	weight := min(max(int64(e.size()), minWeight), maxQueuedBytes)
+	if err := j.room.Acquire(ctx, weight); err != nil {
+		return context.Cause(ctx)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		j.room.Release(weight)
+		return errs.E(errs.Unavailable, "The worker is stopping.")
+	}
+	j.queue = append(j.queue, &pending{entry: e, weight: weight, done: done})
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Commit submits an entry and waits until it is durable. When ctx ends first, the entry may still
+// become durable.
+func (j *Journal) Commit(ctx context.Context, e *Entry) (Receipt, error) {
+	type answer struct {
+		receipt Receipt
+		err     error
+	}
+	answers := make(chan answer, 1)
+	if err := j.Submit(ctx, e, func(r Receipt, err error) { answers <- answer{r, err} }); err != nil {
+		return Receipt{}, err
+	}
+	select {
+	case a := <-answers:
+		return a.receipt, a.err
+	case <-ctx.Done():
+		return Receipt{}, context.Cause(ctx)
+	}
+}
+
+// Run commits until ctx ends; then it commits what is queued, for at most five seconds, and refuses
+// the rest.
+func (j *Journal) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			j.close(ctx)
+			return nil
+		case <-j.wake:
+		}
+		for batch := j.take(); len(batch) > 0; batch = j.take() {
+			j.commit(ctx, batch)
+		}
+	}
+}
+
+func (j *Journal) close(ctx context.Context) {
+	j.mu.Lock()
+	j.closed = true
+	j.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	for batch := j.take(); len(batch) > 0; batch = j.take() {
+		j.commit(ctx, batch)
+	}
+}
+
+// take removes the next batch from the queue: everything, up to the bound of one commit.
+func (j *Journal) take() []*pending {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n, bytes := 0, int64(0)
+	for n < len(j.queue) && (n == 0 || bytes+j.queue[n].weight <= maxBatchBytes) {
+		bytes += j.queue[n].weight
+		n++
+	}
+	batch := j.queue[:n:n]
+	j.queue = j.queue[n:]
+	if len(j.queue) == 0 {
+		j.queue = nil
+	}
+	return batch
+}
+
+// resolve answers a caller and gives its room back.
+func (j *Journal) resolve(p *pending, r Receipt, err error) {
+	j.room.Release(p.weight)
+	p.done(r, err)
+}
+
+// errStale is what callers get whose claim is gone.
+var errStale error = errs.E(errs.StaleClaim, "Another worker has the right to this execution.")
+
+// canceled reports whether an error comes from the context alone.
+func canceled(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, ctx.Err())
+}

@@ -1,0 +1,86 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"foundry/internal/execution"
+	"foundry/internal/postgres/dbsqlc"
+)
+
+// Claimed is an execution that a worker has the right to write, and all that its engine needs.
+type Claimed struct {
+	ID             uuid.UUID
+	OrganizationID uuid.UUID
+	WorkflowID     uuid.UUID
+	WorkflowSlug   string
+	Version        int
+	Number         int64
+	Source         execution.Source
+	Claim          int64 // the fencing token of every write
+	Facts          Facts
+	QueuedAt       time.Time
+	ClaimedAt      time.Time
+	StartedAt      *time.Time // set: an earlier claim has begun it, so its state must be loaded
+	Inputs         json.RawMessage
+	ReceivedAt     time.Time // on this machine's monotonic clock
+}
+
+// Facts are what others have decided about an execution. Signal rises with each change.
+type Facts struct {
+	Signal         int64
+	Canceled       bool // a cancel was requested
+	CancelForced   bool // and once more: skip what would run on a cancel
+	DeadlinePassed bool
+}
+
+// Held is an execution that a worker holds, as the database sees it.
+type Held struct {
+	ID    uuid.UUID
+	Claim int64
+	Facts Facts
+}
+
+// Claim takes at most limit executions, the first in order. It never waits for a lock, and takes
+// nothing for a worker that is not active. Readers of the executions are woken by the journal's first
+// commit, which follows at once.
+func (s *Store) Claim(ctx context.Context, workerID uuid.UUID, limit int) ([]Claimed, error) {
+	rows, err := s.q.QueueClaim(ctx, workerID, int32(limit))
+	if err != nil {
+		return nil, fmt.Errorf("claiming executions: %w", err)
+	}
+	claimed := make([]Claimed, 0, len(rows))
+	now := time.Now()
+	for _, row := range rows {
+		claimed = append(claimed, Claimed{
+			ID: row.ID, OrganizationID: row.OrganizationID, WorkflowID: row.WorkflowID, WorkflowSlug: row.WorkflowSlug,
+			Version: int(row.WorkflowVersion), Number: row.Number, Source: execution.Source(row.Source), Claim: row.Claim,
+			Facts:    Facts{Signal: row.Signal, Canceled: row.Canceled, CancelForced: row.CancelForced, DeadlinePassed: row.DeadlinePassed},
+			QueuedAt: row.QueuedAt, ClaimedAt: *row.ClaimedAt, StartedAt: row.StartedAt, Inputs: row.Inputs, ReceivedAt: now,
+		})
+	}
+	return claimed, nil
+}
+
+// Held returns everything that the worker holds.
+func (s *Store) Held(ctx context.Context, workerID uuid.UUID) ([]Held, error) {
+	rows, err := s.q.WorkerHeld(ctx, &workerID)
+	if err != nil {
+		return nil, fmt.Errorf("reading what the worker holds: %w", err)
+	}
+	return heldFrom(rows), nil
+}
+
+func heldFrom(rows []dbsqlc.WorkerHeldRow) []Held {
+	held := make([]Held, 0, len(rows))
+	for _, row := range rows {
+		held = append(held, Held{ID: row.ID, Claim: row.Claim, Facts: Facts{
+			Signal: row.Signal, Canceled: row.Canceled, CancelForced: row.CancelForced, DeadlinePassed: row.DeadlinePassed,
+		}})
+	}
+	return held
+}

@@ -1,0 +1,73 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"foundry/internal/execution"
+	"foundry/internal/postgres/dbsqlc"
+)
+
+// PassDeadlines turns deadlines that have passed, at most 100 of each kind a call, into facts: an
+// execution that was claimed gets a signal, one that waited too long for its first claim ends
+// timed_out. It returns how many it changed. Any number of processes may call it at once.
+func (s *Store) PassDeadlines(ctx context.Context) (int, error) {
+	due, err := s.q.ExecutionDeadlinesDue(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("reading deadlines: %w", err)
+	}
+	waited, err := s.q.ExecutionQueueDeadlinesDue(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("reading queue deadlines: %w", err)
+	}
+	changed := 0
+	for _, id := range due {
+		n, err := s.passDeadline(ctx, id)
+		if err != nil {
+			return changed, err
+		}
+		changed += n
+	}
+	for _, id := range waited {
+		n, err := s.timeOutQueued(ctx, id)
+		if err != nil {
+			return changed, err
+		}
+		changed += n
+	}
+	return changed, nil
+}
+
+func (s *Store) passDeadline(ctx context.Context, id uuid.UUID) (int, error) {
+	var changed []uuid.UUID
+	err := s.change(ctx, wake{work: true}, func(q *dbsqlc.Queries) (err error) {
+		changed, err = q.ExecutionPassDeadline(ctx, id)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("passing the deadline of %s: %w", id, err)
+	}
+	return len(changed), nil
+}
+
+func (s *Store) timeOutQueued(ctx context.Context, id uuid.UUID) (int, error) {
+	failure, err := json.Marshal(execution.Failure{
+		Code: "queue_timeout", Message: "No worker took the execution before its queue-timeout had passed.",
+	})
+	if err != nil {
+		return 0, fmt.Errorf("encoding a failure: %w", err)
+	}
+	event := fmt.Appendf(nil, `{"error":%s}`, failure)
+	var changed []uuid.UUID
+	err = s.change(ctx, wake{ids: []uuid.UUID{id}}, func(q *dbsqlc.Queries) (err error) {
+		changed, err = q.ExecutionTimeOutQueued(ctx, id, failure, execution.Day(id), event)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("timing out %s: %w", id, err)
+	}
+	return len(changed), nil
+}

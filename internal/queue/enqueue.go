@@ -1,0 +1,77 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"foundry/internal/errs"
+	"foundry/internal/execution"
+	"foundry/internal/postgres/dbsqlc"
+)
+
+// Request asks for an execution. Inputs have been checked against the version.
+type Request struct {
+	OrganizationID uuid.UUID
+	WorkflowID     uuid.UUID
+	Version        int
+	Source         execution.Source
+	Priority       int             // -10…10
+	Inputs         json.RawMessage // a JSON object with the defaults filled in
+	Timeout        time.Duration   // from the first claim; 0 is none
+	QueueTimeout   time.Duration   // the longest wait for the first claim
+}
+
+// Queued is an admitted execution.
+type Queued struct {
+	ID       uuid.UUID
+	Number   int64
+	QueuedAt time.Time
+}
+
+// Enqueue admits an execution: when it returns nil, the execution is durable and ready. It is one
+// transaction, and workers are woken with it or, if they have just been woken, within 5 ms.
+func (s *Store) Enqueue(ctx context.Context, r Request) (Queued, error) {
+	params, err := enqueueParams(r)
+	if err != nil {
+		return Queued{}, err
+	}
+	var queued Queued
+	err = s.change(ctx, wake{work: true, ids: []uuid.UUID{params.ID}}, func(q *dbsqlc.Queries) error {
+		row, err := q.ExecutionEnqueue(ctx, params)
+		queued = Queued{ID: params.ID, Number: row.Number, QueuedAt: row.QueuedAt}
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Queued{}, errs.E(errs.NotFound, "There is no workflow with this id.")
+	}
+	if err != nil {
+		return Queued{}, fmt.Errorf("enqueuing an execution: %w", err)
+	}
+	return queued, nil
+}
+
+func enqueueParams(r Request) (dbsqlc.ExecutionEnqueueParams, error) {
+	event, err := json.Marshal(map[string]any{
+		"workflow_id": r.WorkflowID, "version": r.Version, "source": r.Source, "priority": r.Priority,
+	})
+	if err != nil {
+		return dbsqlc.ExecutionEnqueueParams{}, fmt.Errorf("encoding an event: %w", err)
+	}
+	id := execution.NewID()
+	var timeout *int64
+	if r.Timeout > 0 {
+		ms := max(r.Timeout.Milliseconds(), 1)
+		timeout = &ms
+	}
+	return dbsqlc.ExecutionEnqueueParams{
+		WorkflowID: r.WorkflowID, ID: id, WorkflowVersion: int32(r.Version), Source: string(r.Source),
+		Priority: int16(r.Priority), TimeoutMs: timeout, QueueTimeoutSeconds: r.QueueTimeout.Seconds(),
+		Inputs: r.Inputs, Day: execution.Day(id), Event: event,
+	}, nil
+}

@@ -1,0 +1,50 @@
+package queue
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"foundry/internal/postgres"
+	"foundry/internal/postgres/dbsqlc"
+)
+
+// Store admits, claims, cancels and times out executions, and keeps the workers' leases. Safe for
+// concurrent use.
+type Store struct {
+	pool     *pgxpool.Pool
+	q        *dbsqlc.Queries
+	notifier *postgres.Notifier
+}
+
+// NewStore returns a store on the pool. Wake-ups go out through the notifier.
+func NewStore(pool *pgxpool.Pool, notifier *postgres.Notifier) *Store {
+	return &Store{pool: pool, q: dbsqlc.New(pool), notifier: notifier}
+}
+
+// wake says who is to be woken by a change: workers, and readers of executions.
+type wake struct {
+	work bool
+	ids  []uuid.UUID
+}
+
+// change is one transaction of two round trips, with its wake-up in it where the window allows.
+func (s *Store) change(ctx context.Context, w wake, f func(q *dbsqlc.Queries) error) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	tx := postgres.Begin(conn.Conn())
+	defer tx.Rollback(ctx)
+	if err := f(dbsqlc.New(tx)); err != nil {
+		return err
+	}
+	claim := s.notifier.Claim(w.work, w.ids)
+	if err = claim.Exec(ctx, tx); err == nil {
+		err = tx.Commit(ctx)
+	}
+	claim.Done(err)
+	return err
+}

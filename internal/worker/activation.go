@@ -1,0 +1,232 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+
+	"foundry/internal/engine"
+	"foundry/internal/errs"
+	"foundry/internal/lifecycle"
+	"foundry/internal/queue"
+)
+
+// Times of protocols.md, sections 2 and 9.
+const (
+	lookEvery    = time.Second
+	renewEvery   = 10 * time.Second
+	renewTimeout = 5 * time.Second
+	renewRetry   = time.Second
+	leaseTrust   = 20 * time.Second // after the last acknowledged renewal was sent
+)
+
+// activation is one life of a worker row, with the executions that it holds.
+type activation struct {
+	w   *Worker
+	e   *engine.Engine
+	id  uuid.UUID
+	log zerolog.Logger
+
+	mu      sync.Mutex
+	held    map[uuid.UUID]*held
+	engines sync.WaitGroup
+	more    bool // the last claim took all that it could: there may be more
+}
+
+// held is one execution that an engine drives.
+type held struct {
+	claim int64
+	facts chan queue.Facts // one slot, the newest
+	stop  context.CancelCauseFunc
+}
+
+// tell hands the newest facts to the engine.
+func (h *held) tell(f queue.Facts) {
+	select {
+	case <-h.facts:
+	default:
+	}
+	h.facts <- f
+}
+
+func newActivation(w *Worker, e *engine.Engine, id uuid.UUID, log zerolog.Logger) *activation {
+	return &activation{w: w, e: e, id: id, log: log, held: map[uuid.UUID]*held{}}
+}
+
+// run ends with its engines, when ctx ends or the worker's right to work is gone.
+func (a *activation) run(ctx context.Context) error {
+	group := lifecycle.NewGroup(ctx)
+	defer a.engines.Wait()
+	group.Go("look", a.look)
+	group.Go("renew", a.renew)
+	group.Go("sweep", a.sweep)
+	return group.Wait()
+}
+
+// look claims and reads signals, again and again.
+func (a *activation) look(ctx context.Context) error {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		if err := a.lookOnce(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn().Err(err).Msg("looking for work failed")
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-a.w.wake:
+		case <-ticker.C:
+		}
+	}
+}
+
+// lookOnce takes what free slots allow and tells engines what was decided about their executions.
+func (a *activation) lookOnce(ctx context.Context) error {
+	if a.count() > 0 {
+		held, err := a.w.queue.Held(ctx, a.id)
+		if err != nil {
+			return err
+		}
+		a.tellAll(held)
+	}
+	free := a.w.Slots - a.count()
+	if free <= 0 {
+		a.setMore(true)
+		return nil
+	}
+	claimed, err := a.w.queue.Claim(ctx, a.id, free)
+	if err != nil {
+		return err
+	}
+	a.setMore(len(claimed) == free)
+	for _, c := range claimed {
+		a.w.metrics.claimWait.Observe(c.ClaimedAt.Sub(c.QueuedAt).Seconds())
+		a.start(ctx, c)
+	}
+	return nil
+}
+
+// start has the engine drive an execution until it ends, or the activation does.
+func (a *activation) start(ctx context.Context, c queue.Claimed) {
+	ctx, stop := context.WithCancelCause(ctx)
+	h := &held{claim: c.Claim, facts: make(chan queue.Facts, 1), stop: stop}
+	a.mu.Lock()
+	a.held[c.ID] = h
+	a.mu.Unlock()
+	a.w.metrics.held.Inc()
+	a.engines.Go(func() {
+		defer stop(nil)
+		if err := a.e.Run(ctx, c, h.facts); err != nil && ctx.Err() == nil {
+			a.log.Warn().Err(err).Str("execution_id", c.ID.String()).Msg("the engine gave an execution up")
+		}
+		a.end(c.ID)
+	})
+}
+
+// end frees a slot, and looks at once if there may be more to claim.
+func (a *activation) end(id uuid.UUID) {
+	a.mu.Lock()
+	delete(a.held, id)
+	more := a.more
+	a.mu.Unlock()
+	a.w.metrics.held.Dec()
+	if more {
+		a.w.nudge()
+	}
+}
+
+func (a *activation) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.held)
+}
+
+func (a *activation) setMore(more bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.more = more
+}
+
+// tellAll passes facts on to the engines that they concern.
+func (a *activation) tellAll(seen []queue.Held) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range seen {
+		if h := a.held[s.ID]; h != nil && h.claim == s.Claim && s.Facts.Signal > 0 {
+			h.tell(s.Facts)
+		}
+	}
+}
+
+// renew keeps the lease. It returns, and so ends the activation, when the worker is gone or the last
+// good renewal was sent longer ago than the lease can be trusted.
+func (a *activation) renew(ctx context.Context) error {
+	trusted, pause := time.Now(), renewEvery
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+		sent := time.Now()
+		err := a.renewOnce(ctx, min(renewTimeout, time.Until(trusted.Add(leaseTrust))))
+		switch {
+		case err == nil:
+			trusted, pause = sent, renewEvery
+			continue
+		case errs.Is(err, errs.StaleClaim), ctx.Err() != nil:
+			return err
+		case time.Since(trusted)+renewRetry >= leaseTrust:
+			return fmt.Errorf("the lease can no longer be trusted: %w", err)
+		}
+		a.log.Warn().Err(err).Msg("renewing the lease failed")
+		pause = renewRetry
+	}
+}
+
+// renewOnce renews and stops the engines whose right is gone.
+func (a *activation) renewOnce(ctx context.Context, timeout time.Duration) error {
+	call, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a.mu.Lock()
+	mine := make(map[uuid.UUID]*held, len(a.held))
+	for id, h := range a.held {
+		mine[id] = h
+	}
+	a.mu.Unlock()
+	seen, err := a.w.leases.Renew(call, a.id)
+	if err != nil {
+		return err
+	}
+	rights := make(map[uuid.UUID]int64, len(seen))
+	for _, s := range seen {
+		rights[s.ID] = s.Claim
+	}
+	for id, h := range mine { // those that were held before the question was asked
+		if claim, ok := rights[id]; !ok || claim != h.claim {
+			h.stop(errs.E(errs.StaleClaim, "The right to this execution is gone."))
+		}
+	}
+	a.tellAll(seen)
+	return nil
+}
+
+// sweep destroys what is to be destroyed, at the start and then every half minute.
+func (a *activation) sweep(ctx context.Context) error {
+	ticker := time.NewTicker(engine.SweepEvery)
+	defer ticker.Stop()
+	for {
+		if err := a.e.Sweep(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn().Err(err).Msg("sweeping sandboxes failed")
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+}

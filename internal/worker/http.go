@@ -1,0 +1,28 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// serveHTTP answers the platform: whether the process is alive, and its metrics.
+func (w *Worker) serveHTTP(ctx context.Context) error {
+	e := echo.New()
+	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
+	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(w.Registry, promhttp.HandlerOpts{})))
+	server := &http.Server{Handler: e, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() {
+		_ = server.Close() // answers are instant: there is nothing to drain
+	})
+	defer stop()
+	if err := server.Serve(w.Listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving: %w", err)
+	}
+	return nil
+}

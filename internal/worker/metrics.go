@@ -1,0 +1,22 @@
+package worker
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	claimWait prometheus.Histogram
+	held      prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) metrics {
+	m := metrics{
+		claimWait: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "foundry_enqueue_to_claim_seconds", Help: "From an execution's place in the queue to its claim, by the database's clock.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 20),
+		}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "foundry_worker_held", Help: "Executions that this worker holds.",
+		}),
+	}
+	r.MustRegister(m.claimWait, m.held)
+	return m
+}

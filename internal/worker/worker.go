@@ -1,0 +1,157 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"foundry/internal/engine"
+	"foundry/internal/errs"
+	"foundry/internal/execution"
+	"foundry/internal/journal"
+	"foundry/internal/lifecycle"
+	"foundry/internal/postgres"
+	"foundry/internal/postgres/dbsqlc"
+	"foundry/internal/queue"
+	"foundry/internal/sandbox"
+	"foundry/internal/workflow"
+)
+
+// Config is what a worker needs. Every field is required but Keep.
+type Config struct {
+	Pool      *pgxpool.Pool // four connections are enough
+	LeasePool *pgxpool.Pool // one connection, for renewals only
+	DirectURL string        // for LISTEN
+	Listener  net.Listener  // for /healthz and /metrics; closed by Run
+	Provider  sandbox.Provider
+	Host      string // of this machine, for sandboxes that can be reached from here only
+	Version   string
+	Slots     int // executions held at most
+	Keep      workflow.Keep
+	Logger    zerolog.Logger
+	Registry  *prometheus.Registry
+}
+
+// Worker claims and drives executions. Make it with New, run it once.
+type Worker struct {
+	Config
+	queue   *queue.Store
+	leases  *queue.Store
+	journal *journal.Journal
+	notify  *postgres.Notifier
+	metrics metrics
+	wake    chan struct{} // one slot
+}
+
+// New returns a worker.
+func New(c Config) (*Worker, error) {
+	if c.Slots < 1 {
+		return nil, errs.E(errs.Invalid, "A worker needs at least one slot.")
+	}
+	notifier := postgres.NewNotifier(c.Pool, c.Logger)
+	return &Worker{
+		Config: c, notify: notifier, queue: queue.NewStore(c.Pool, notifier), leases: queue.NewStore(c.LeasePool, notifier),
+		journal: journal.New(journal.Config{Pool: c.Pool, Notifier: notifier, Logger: c.Logger, Registerer: c.Registry}),
+		metrics: newMetrics(c.Registry), wake: make(chan struct{}, 1),
+	}, nil
+}
+
+// Run works until ctx ends, and then detaches: it claims nothing more, stops the engines without a signal
+// to any command, writes what they have submitted, and leaves.
+func (w *Worker) Run(ctx context.Context) error {
+	installation, err := dbsqlc.New(w.Pool).InstallationGet(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the installation: %w", err)
+	}
+	listener, err := postgres.Listen(ctx, postgres.ListenConfig{
+		URL: w.DirectURL, Name: "foundry worker listen", Channels: []string{postgres.ChannelWork}, Log: w.Logger,
+		OnNotify: func(postgres.Notification) { w.nudge() }, OnReset: w.nudge,
+	})
+	if err != nil {
+		return err
+	}
+	// What the engines need outlives them: this group ends after the last engine.
+	group := lifecycle.NewGroup(context.WithoutCancel(ctx))
+	group.Go("journal", w.journal.Run)
+	group.Go("notifier", w.notify.Run)
+	group.Go("listener", listener.Run)
+	group.Go("http", w.serveHTTP)
+
+	work, stop := context.WithCancelCause(group.Context())
+	defer stop(nil)
+	release := context.AfterFunc(ctx, func() { stop(context.Cause(ctx)) })
+	defer release()
+	err = w.work(work, w.newEngine(installation))
+	group.Stop(errStopped)
+	return errors.Join(err, group.Wait())
+}
+
+// errStopped is why the journal and the others end.
+var errStopped = errors.New("the worker has stopped")
+
+func (w *Worker) newEngine(installation uuid.UUID) *engine.Engine {
+	return engine.New(engine.Config{
+		Journal: w.journal, Executions: execution.NewStore(w.Pool), Workflows: workflow.NewStore(w.Pool),
+		Sandboxes: engine.NewSandboxStore(w.Pool), Provider: w.Provider, Host: w.Host, Installation: installation,
+		Keep: w.Keep, Logger: w.Logger, Registerer: w.Registry,
+	})
+}
+
+// rejoinPause is the pause before a worker that failed to join, or was declared gone, joins again.
+const rejoinPause = time.Second
+
+// work activates again and again until ctx ends. The end of ctx is no error.
+func (w *Worker) work(ctx context.Context, e *engine.Engine) error {
+	for ctx.Err() == nil {
+		err := w.activate(ctx, e)
+		if ctx.Err() != nil {
+			break
+		}
+		w.Logger.Warn().Err(err).Msg("worker joins again")
+		select {
+		case <-ctx.Done():
+		case <-time.After(rejoinPause):
+		}
+	}
+	w.Logger.Info().Str("cause", fmt.Sprint(context.Cause(ctx))).Msg("worker stopped")
+	return nil
+}
+
+// activate is one life of a worker row.
+func (w *Worker) activate(ctx context.Context, e *engine.Engine) error {
+	id := execution.NewID()
+	log := w.Logger.With().Str("worker_id", id.String()).Logger()
+	err := w.leases.Join(ctx, queue.Worker{ID: id, Host: w.Host, PID: os.Getpid(), Version: w.Version, Slots: w.Slots})
+	if err != nil {
+		return err
+	}
+	a := newActivation(w, e, id, log)
+	log.Info().Int("slots", w.Slots).Str("provider", w.Provider.Name()).Msg("worker active")
+	err = a.run(ctx)
+
+	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if leaveErr := w.leases.Leave(leave, id); leaveErr != nil {
+		log.Warn().Err(leaveErr).Msg("leaving failed; the lease will run out")
+	}
+	return err
+}
+
+// leaveTimeout bounds the last statement of an activation.
+const leaveTimeout = 5 * time.Second
+
+// nudge makes the worker look at once.
+func (w *Worker) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
