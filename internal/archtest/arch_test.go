@@ -2,6 +2,9 @@ package archtest
 
 import (
 	"go/ast"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -89,7 +92,7 @@ func TestPackagesAreDocumented(t *testing.T) {
 func TestProtocolsAreDrawn(t *testing.T) {
 	t.Parallel()
 	packages := loadPackages(t)
-	for _, name := range []string{"queue", "journal", "shim", "stream"} {
+	for _, name := range []string{"queue", "journal", "shim", "stream", "worker"} {
 		importPath := modulePath + "/internal/" + name
 		p := packages[importPath]
 		if p == nil {
@@ -118,6 +121,35 @@ func TestPackageNamesSayWhat(t *testing.T) {
 	for importPath, p := range loadPackages(t) {
 		if slices.Contains(empty, p.name) {
 			t.Errorf("%s: %q says nothing about its one job", importPath, p.name)
+		}
+	}
+}
+
+// TestDocumentsNameWhatExists keeps the files that the documents name from going out of date: Markdown links to places in the repository, and
+// names like `queue/claim.go`, which are relative to internal or to the root.
+func TestDocumentsNameWhatExists(t *testing.T) {
+	t.Parallel()
+	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
+	source := regexp.MustCompile("`((?:[\\w.]+/)+\\w+\\.\\w+)`")
+	root := filepath.Join("..", "..")
+	exists := func(name string) bool {
+		_, err := os.Stat(filepath.Join(root, filepath.FromSlash(name)))
+		return err == nil
+	}
+	for _, document := range []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md"} {
+		text, err := os.ReadFile(filepath.Join(root, document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range link.FindAllStringSubmatch(string(text), -1) {
+			if !exists(match[1]) {
+				t.Errorf("%s links to %s, which does not exist", document, match[1])
+			}
+		}
+		for _, match := range source.FindAllStringSubmatch(string(text), -1) {
+			if name := match[1]; !strings.HasPrefix(name, ".foundry/") && !exists(name) && !exists("internal/"+name) {
+				t.Errorf("%s names %s, which does not exist", document, name)
+			}
 		}
 	}
 }
