@@ -90,7 +90,6 @@ func newMigrate(config *pgx.ConnConfig, src source.Driver) (*migrate.Migrate, er
 	return m, nil
 }
 
-
 func checkVersion(m *migrate.Migrate, newest uint) error {
 	version, dirty, err := m.Version()
 	switch {
