@@ -98,7 +98,8 @@ func (p *isolated) start(stdout, stderr *os.File) error {
 
 func (p *isolated) argv() []string {
 	argv := append([]string(nil), p.iso.Argv...)
-	argv = append(argv, "--info-fd", fmt.Sprint(infoFD), "--bind", p.dir.file(filesDir), p.iso.Files, "--")
+	// As pid 1 the shim inherits the orphans, and is what --info-fd names.
+	argv = append(argv, "--as-pid-1", "--info-fd", fmt.Sprint(infoFD), "--bind", p.dir.file(filesDir), p.iso.Files, "--")
 	return append(append(argv, p.iso.Shim...), "init")
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -121,6 +122,7 @@ func openControl(d directory) (*os.File, error) {
 
 // spawn starts the supervisor and waits until it has executed the command.
 func spawn(d directory, self []string, lock, control *os.File) (Result, error) {
+	keepDescriptors()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return Result{}, err
@@ -156,6 +158,20 @@ func spawn(d directory, self []string, lock, control *os.File) (Result, error) {
 	}
 	// It died before it could tell; what it left behind tells.
 	return stateOfEarlier(d)
+}
+
+// keepDescriptors keeps what this process inherited from being inherited further: a pipe of its
+// caller that a supervisor held would keep the caller waiting for as long as the command runs.
+func keepDescriptors() {
+	entries, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return // only tidiness is lost
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > logFD {
+			syscall.CloseOnExec(fd)
+		}
+	}
 }
 
 // startFailed records that a claimed directory's command was never executed.

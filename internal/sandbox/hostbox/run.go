@@ -50,19 +50,19 @@ func (b *Box) Run(ctx context.Context, c sandbox.Command) (sandbox.Result, error
 	case cmd.ProcessState == nil:
 		return sandbox.Result{}, errs.E(errs.Unavailable, "The command cannot be run.").Because(err)
 	}
-	return sandbox.Result{ExitCode: cmd.ProcessState.ExitCode(), Stdout: stdout.Bytes()}, nil
+	return sandbox.Result{ExitCode: cmd.ProcessState.ExitCode(), Stdout: stdout.content.Bytes()}, nil
 }
 
 // cappedBuffer keeps what fits; it goes on accepting, so that the command is not blocked.
 type cappedBuffer struct {
-	bytes.Buffer
-	full bool
+	content bytes.Buffer
+	full    bool
 }
 
 func (b *cappedBuffer) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxStdout {
+	if b.content.Len()+len(p) > maxStdout {
 		b.full = true
 		return len(p), nil
 	}
-	return b.Buffer.Write(p)
+	return b.content.Write(p)
 }

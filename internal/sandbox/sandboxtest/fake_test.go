@@ -1,0 +1,14 @@
+package sandboxtest_test
+
+import (
+	"testing"
+
+	"foundry/internal/sandbox/sandboxtest"
+)
+
+func TestFakeConforms(t *testing.T) {
+	t.Parallel()
+	sandboxtest.Run(t, func(t *testing.T) sandboxtest.Harness {
+		return sandboxtest.Harness{Provider: sandboxtest.NewFake(t), Here: true}
+	})
+}
