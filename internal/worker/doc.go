@@ -2,9 +2,9 @@
 //
 // A process is one worker row per activation:
 //
-//	 join ──▶ active ──(ctx ends)──▶ leave ──▶ gone
-//	   ▲         │
-//	   └─────────┘ the row says gone: stop every engine, take a new id
+//	join ──▶ active ──(ctx ends)──▶ leave ──▶ gone
+//	  ▲         │
+//	  └─────────┘ the row says gone: stop every engine, take a new id
 //
 // While active, three loops run. look claims for free slots and reads the signals of what is held: on a
 // NOTIFY, every second, and when a slot becomes free while there was more to claim. renew extends the
