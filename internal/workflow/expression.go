@@ -79,9 +79,12 @@ func (c *compiler) follow(line, column int, text string, n int) span {
 	return c.src.rest(line, column)
 }
 
-// exprFault reports a fault of an expression that begins at base in v's text.
+// exprFault reports a fault of an expression that begins at base in v's text, on the word
+// or character where it is.
 func (c *compiler) exprFault(v *value, base int, err *expr.Error) {
-	c.fault(c.at(v, base+err.Pos, 1), v.path, string(err.Code), err.Msg, err.Hint)
+	pos := min(base+err.Pos, len(v.text))
+	word := leadingKey.FindString(v.text[pos:])
+	c.fault(c.at(v, pos, max(len(word), 1)), v.path, string(err.Code), err.Msg, err.Hint)
 }
 
 // template reads a string with expressions, or a number or boolean as it is.
@@ -116,7 +119,11 @@ func (c *compiler) condition(v *value, node int) *expr.Expr {
 	switch v.shape {
 	case shapeString, shapeBool, shapeNumber:
 	case shapeNull, shapeMap, shapeList:
-		c.fault(v.span, v.path, "bad_type", fmt.Sprintf("Expected an expression, found %s.", v.shape), "")
+		hint := ""
+		if v.shape == shapeNull {
+			hint = "An expression that starts with ! needs quotes or ${{ }}." // YAML takes it for a tag
+		}
+		c.fault(v.span, v.path, "bad_type", fmt.Sprintf("Expected an expression, found %s.", v.shape), hint)
 		return nil
 	case shapeInvalid:
 		return nil

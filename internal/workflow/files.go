@@ -31,7 +31,7 @@ func (c *compiler) files(v *value) []File {
 			continue
 		}
 		if at := slices.IndexFunc(list, func(f File) bool { return collide(f.Path, to) }); at >= 0 {
-			c.fault(e.span, e.path, "conflict", fmt.Sprintf("%q cannot be put beside %q.", to, list[at].Path), "One path is written twice, or a file stands where another needs a folder.")
+			c.fault(e.span, e.path, "conflict", collision(list[at].Path, to), "")
 			continue
 		}
 		list = append(list, File{Path: to, Source: from, Line: e.span.line, Column: e.span.column})
@@ -51,6 +51,17 @@ func inside(p string) (string, bool) {
 // collide reports whether two files cannot be in one workspace.
 func collide(a, b string) bool {
 	return a == b || strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/")
+}
+
+// collision says why two files cannot be in one workspace, in the order of the text.
+func collision(a, b string) string {
+	switch {
+	case a == b:
+		return fmt.Sprintf("Two files are put at %q.", a)
+	case len(a) < len(b):
+		return fmt.Sprintf("%q is a file, so %q cannot be inside it.", a, b)
+	}
+	return fmt.Sprintf("%q is inside %q, which therefore cannot be a file.", a, b)
 }
 
 // CheckFiles compares the files that came with a text (sizes in bytes by path in the

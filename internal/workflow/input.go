@@ -49,7 +49,9 @@ func (c *compiler) input(in *Input, v *value) {
 	if v.shape != shapeMap || len(c.list) > before {
 		return // what follows compares the parts, which are not all known
 	}
-	c.limitsFit(in, v)
+	if c.limitsFit(in, v); len(c.list) > before {
+		return
+	}
 	if e := v.entry("enum"); e != nil {
 		for i, allowed := range in.Enum {
 			typed := Input{Name: in.Name, Type: in.Type}
@@ -167,7 +169,7 @@ func (in *Input) problem(v any) string {
 		}
 	case []any:
 		if in.Type == InputArray {
-			return in.lengthProblem(len(v), "items")
+			return in.lengthProblem(len(v), "item")
 		}
 	case bool:
 		if in.Type == InputBoolean {
@@ -185,7 +187,7 @@ func (in *Input) textProblem(v string) string {
 	if in.Pattern != nil && !in.Pattern.MatchString(v) {
 		return fmt.Sprintf("must match %s.", in.Pattern)
 	}
-	if problem := in.lengthProblem(utf8.RuneCountInString(v), "characters"); problem != "" {
+	if problem := in.lengthProblem(utf8.RuneCountInString(v), "character"); problem != "" {
 		return problem
 	}
 	return in.enumProblem(v)
@@ -208,11 +210,18 @@ func (in *Input) numberProblem(v float64) string {
 func (in *Input) lengthProblem(n int, unit string) string {
 	switch {
 	case in.MinLength != nil && n < *in.MinLength:
-		return fmt.Sprintf("must have at least %d %s, not %d.", *in.MinLength, unit, n)
+		return fmt.Sprintf("must have at least %s, not %d.", counted(*in.MinLength, unit), n)
 	case in.MaxLength != nil && n > *in.MaxLength:
-		return fmt.Sprintf("must have at most %d %s, not %d.", *in.MaxLength, unit, n)
+		return fmt.Sprintf("must have at most %s, not %d.", counted(*in.MaxLength, unit), n)
 	}
 	return ""
+}
+
+func counted(n int, unit string) string {
+	if n == 1 {
+		return "1 " + unit
+	}
+	return fmt.Sprintf("%d %ss", n, unit)
 }
 
 // enumProblem compares strings, numbers and booleans with the allowed ones.

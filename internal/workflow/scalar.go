@@ -222,6 +222,7 @@ const keyPattern = `[A-Za-z_][A-Za-z0-9_-]*`
 
 var (
 	validKey      = regexp.MustCompile(`^` + keyPattern + `$`)
+	leadingKey    = regexp.MustCompile(`^` + keyPattern)
 	validVariable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 

@@ -107,14 +107,14 @@ func (b *treeBuilder) value(n ast.Node, path string) *value {
 		pos := n.Start.Position
 		v := &value{shape: shapeString, span: b.src.rest(pos.Line, pos.Column), path: path, text: n.Value.Value, block: true}
 		return b.storable(v)
-	case ast.ScalarNode:
-		return b.scalar(n, path)
 	case *ast.AnchorNode:
 		b.report.fault(b.start(n), path, "alias", "Anchors (&) are not part of the language.", "Write the value where it is needed.")
 	case *ast.AliasNode:
 		b.report.fault(b.start(n), path, "alias", "Aliases (*) are not part of the language.", "Write the value where it is needed; a string that starts with * needs quotes.")
 	case *ast.TagNode:
 		b.report.fault(b.start(n), path, "tag", "Tags (!) are not part of the language.", "A string or an expression that starts with ! needs quotes or ${{ }}.")
+	case ast.ScalarNode:
+		return b.scalar(n, path)
 	default:
 		b.report.fault(b.start(n), path, "not_yaml", "This is not a value.", "")
 	}
@@ -161,6 +161,11 @@ func (b *treeBuilder) mapping(values []*ast.MappingValueNode, at span, path stri
 func (b *treeBuilder) entry(n *ast.MappingValueNode, path string) (entry, bool) {
 	if n.Key.IsMergeKey() {
 		b.report.fault(b.start(n.Key), path, "alias", "Merge keys (<<) are not part of the language.", "Write the keys where they are needed.")
+		return entry{}, false
+	}
+	switch n.Key.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		b.value(n.Key, path)
 		return entry{}, false
 	}
 	scalar, ok := n.Key.(ast.ScalarNode)

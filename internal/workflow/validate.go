@@ -17,7 +17,8 @@ import (
 // ValidateInputs checks the inputs of an execution, a JSON object of at most MaxInputs
 // bytes; nothing and null count as an empty one. It returns a value for every declared
 // input: what was given, else its default, else nil. An input that is given as null is not
-// given. NUL characters, which the database cannot hold, become U+FFFD.
+// given. NUL characters, which the database cannot hold, become U+FFFD. Objects and arrays
+// that are defaults belong to the definition: read only.
 //
 // Details are sentences with JSON pointers into the request, like /inputs/depth; with any,
 // the values are nil.
