@@ -139,7 +139,7 @@ func (c *Claim) Exec(ctx context.Context, tx Execer) error {
 		channels, payloads = append(channels, ChannelWork), append(payloads, "")
 	}
 	if c.eventsUse != 0 {
-		channels, payloads = append(channels, ChannelEvents), append(payloads, formatEvents(c.ids))
+		channels, payloads = append(channels, ChannelEvents), append(payloads, FormatEvents(c.ids))
 	}
 	if len(channels) == 0 {
 		return nil
@@ -274,7 +274,7 @@ func (n *Notifier) runOnce(ctx context.Context) error {
 		n.events.use(now)
 		payload := allEvents
 		if !all {
-			payload = formatEvents(ids)
+			payload = FormatEvents(ids)
 		}
 		channels, payloads = append(channels, ChannelEvents), append(payloads, payload)
 	}
@@ -297,9 +297,9 @@ func (n *Notifier) runOnce(ctx context.Context) error {
 	return fmt.Errorf("notifying: %w", err)
 }
 
-// formatEvents writes the payload of ChannelEvents: ids as base64url of their 16 bytes,
+// FormatEvents writes the payload of ChannelEvents: ids as base64url of their 16 bytes,
 // separated by commas, or `*`, which stands for any, when they are more than 300.
-func formatEvents(ids []uuid.UUID) string {
+func FormatEvents(ids []uuid.UUID) string {
 	if len(ids) > maxEventIDs {
 		return allEvents
 	}
