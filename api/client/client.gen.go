@@ -299,7 +299,7 @@ type Execution struct {
 	// Inputs Any JSON object.
 	Inputs JSONObject `json:"inputs"`
 
-	// LastSeq Rises with every change.
+	// LastSeq Of its newest event; rises with every change.
 	LastSeq int64 `json:"last_seq"`
 
 	// Number Counted from 1 per workflow.
@@ -337,7 +337,7 @@ type ExecutionListed struct {
 	FinishedAt *time.Time         `json:"finished_at"`
 	ID         openapi_types.UUID `json:"id"`
 
-	// LastSeq Rises with every change.
+	// LastSeq Of its newest event; rises with every change.
 	LastSeq int64 `json:"last_seq"`
 
 	// Number Counted from 1 per workflow.
@@ -390,9 +390,6 @@ type ExecutionStatus string
 type ExecutionSummary struct {
 	FinishedAt *time.Time         `json:"finished_at"`
 	ID         openapi_types.UUID `json:"id"`
-
-	// LastSeq Rises with every change.
-	LastSeq int64 `json:"last_seq"`
 
 	// Number Counted from 1 per workflow.
 	Number    int64           `json:"number"`
@@ -475,8 +472,8 @@ type NewExecution struct {
 	// Inputs Any JSON object.
 	Inputs JSONObject `json:"inputs,omitempty"`
 
-	// Priority Each step is worth five minutes of waiting.
-	Priority int `json:"priority,omitempty"`
+	// Priority That of the workflow when absent. Each step is worth five minutes of waiting.
+	Priority *int `json:"priority,omitempty"`
 
 	// Version The latest when absent.
 	Version int `json:"version,omitempty"`
@@ -600,13 +597,16 @@ type ProblemError struct {
 
 // Readiness defines model for Readiness.
 type Readiness struct {
-	Checks []struct {
-		// Detail A sentence.
-		Detail string `json:"detail"`
-		Name   string `json:"name"`
-		Ok     bool   `json:"ok"`
-	} `json:"checks"`
-	Ready bool `json:"ready"`
+	Checks []ReadinessCheck `json:"checks"`
+	Ready  bool             `json:"ready"`
+}
+
+// ReadinessCheck defines model for ReadinessCheck.
+type ReadinessCheck struct {
+	// Detail A sentence.
+	Detail string `json:"detail"`
+	Name   string `json:"name"`
+	Ok     bool   `json:"ok"`
 }
 
 // Sandbox defines model for Sandbox.
@@ -643,6 +643,16 @@ type Slug = string
 
 // Source The YAML of the workflow, at most 256 KiB.
 type Source = string
+
+// SummaryFrame The data of `execution.summary` in `GET /events`.
+type SummaryFrame struct {
+	// Execution The few facts that list screens show live.
+	Execution ExecutionSummary   `json:"execution"`
+	ID        openapi_types.UUID `json:"id"`
+
+	// Version The execution's `last_seq`.
+	Version int64 `json:"version"`
+}
 
 // TokenInfo defines model for TokenInfo.
 type TokenInfo struct {
@@ -933,8 +943,8 @@ type ClientInterface interface {
 	// StreamEvents Live summaries for list screens
 	//
 	// Server-sent events without history and without a cursor. Open the stream, wait for `event: ready`, then read the lists and merge what comes by id:
-	// a lower `last_seq` never overwrites a higher one. `ready` again, or `event: reset`, means: read the visible lists once more.
-	// Frames: `execution.summary` carries an ExecutionSummary.
+	// a lower `version` never overwrites a higher `last_seq`. `ready` again, or `event: reset`, means: read the visible lists once more.
+	// The data of `execution.summary` is a SummaryFrame.
 	//
 	// Corresponds with GET /events (the `StreamEvents` operationId).
 	StreamEvents(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1096,8 +1106,8 @@ type ClientInterface interface {
 // StreamEvents Live summaries for list screens
 //
 // Server-sent events without history and without a cursor. Open the stream, wait for `event: ready`, then read the lists and merge what comes by id:
-// a lower `last_seq` never overwrites a higher one. `ready` again, or `event: reset`, means: read the visible lists once more.
-// Frames: `execution.summary` carries an ExecutionSummary.
+// a lower `version` never overwrites a higher `last_seq`. `ready` again, or `event: reset`, means: read the visible lists once more.
+// The data of `execution.summary` is a SummaryFrame.
 //
 // Corresponds with GET /events (the `StreamEvents` operationId).
 func (c *Client) StreamEvents(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2473,8 +2483,8 @@ type ClientWithResponsesInterface interface {
 	// StreamEventsWithResponse Live summaries for list screens
 	//
 	// Server-sent events without history and without a cursor. Open the stream, wait for `event: ready`, then read the lists and merge what comes by id:
-	// a lower `last_seq` never overwrites a higher one. `ready` again, or `event: reset`, means: read the visible lists once more.
-	// Frames: `execution.summary` carries an ExecutionSummary.
+	// a lower `version` never overwrites a higher `last_seq`. `ready` again, or `event: reset`, means: read the visible lists once more.
+	// The data of `execution.summary` is a SummaryFrame.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3563,8 +3573,8 @@ func (r GetVersionResponse) ContentType() string {
 // StreamEventsWithResponse Live summaries for list screens
 //
 // Server-sent events without history and without a cursor. Open the stream, wait for `event: ready`, then read the lists and merge what comes by id:
-// a lower `last_seq` never overwrites a higher one. `ready` again, or `event: reset`, means: read the visible lists once more.
-// Frames: `execution.summary` carries an ExecutionSummary.
+// a lower `version` never overwrites a higher `last_seq`. `ready` again, or `event: reset`, means: read the visible lists once more.
+// The data of `execution.summary` is a SummaryFrame.
 //
 // Returns a wrapper object for the known response body format(s).
 //

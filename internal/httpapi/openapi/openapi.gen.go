@@ -301,7 +301,7 @@ type Execution struct {
 	// Inputs Any JSON object.
 	Inputs JSONObject `json:"inputs"`
 
-	// LastSeq Rises with every change.
+	// LastSeq Of its newest event; rises with every change.
 	LastSeq int64 `json:"last_seq"`
 
 	// Number Counted from 1 per workflow.
@@ -339,7 +339,7 @@ type ExecutionListed struct {
 	FinishedAt *time.Time         `json:"finished_at"`
 	ID         openapi_types.UUID `json:"id"`
 
-	// LastSeq Rises with every change.
+	// LastSeq Of its newest event; rises with every change.
 	LastSeq int64 `json:"last_seq"`
 
 	// Number Counted from 1 per workflow.
@@ -392,9 +392,6 @@ type ExecutionStatus string
 type ExecutionSummary struct {
 	FinishedAt *time.Time         `json:"finished_at"`
 	ID         openapi_types.UUID `json:"id"`
-
-	// LastSeq Rises with every change.
-	LastSeq int64 `json:"last_seq"`
 
 	// Number Counted from 1 per workflow.
 	Number    int64           `json:"number"`
@@ -477,8 +474,8 @@ type NewExecution struct {
 	// Inputs Any JSON object.
 	Inputs JSONObject `json:"inputs,omitempty"`
 
-	// Priority Each step is worth five minutes of waiting.
-	Priority int `json:"priority,omitempty"`
+	// Priority That of the workflow when absent. Each step is worth five minutes of waiting.
+	Priority *int `json:"priority,omitempty"`
 
 	// Version The latest when absent.
 	Version int `json:"version,omitempty"`
@@ -602,13 +599,16 @@ type ProblemError struct {
 
 // Readiness defines model for Readiness.
 type Readiness struct {
-	Checks []struct {
-		// Detail A sentence.
-		Detail string `json:"detail"`
-		Name   string `json:"name"`
-		Ok     bool   `json:"ok"`
-	} `json:"checks"`
-	Ready bool `json:"ready"`
+	Checks []ReadinessCheck `json:"checks"`
+	Ready  bool             `json:"ready"`
+}
+
+// ReadinessCheck defines model for ReadinessCheck.
+type ReadinessCheck struct {
+	// Detail A sentence.
+	Detail string `json:"detail"`
+	Name   string `json:"name"`
+	Ok     bool   `json:"ok"`
 }
 
 // Sandbox defines model for Sandbox.
@@ -645,6 +645,16 @@ type Slug = string
 
 // Source The YAML of the workflow, at most 256 KiB.
 type Source = string
+
+// SummaryFrame The data of `execution.summary` in `GET /events`.
+type SummaryFrame struct {
+	// Execution The few facts that list screens show live.
+	Execution ExecutionSummary   `json:"execution"`
+	ID        openapi_types.UUID `json:"id"`
+
+	// Version The execution's `last_seq`.
+	Version int64 `json:"version"`
+}
 
 // TokenInfo defines model for TokenInfo.
 type TokenInfo struct {

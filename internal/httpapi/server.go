@@ -1,0 +1,169 @@
+// Package httpapi is the control plane's HTTP server: it answers api/openapi.yaml.
+//
+// A request passes, from outside in: a request id, the access log and metrics, the turning of errors into
+// problems (errors.go), recovery from panics, and the refusal of cross-origin writes. Under /api/v1 follow
+// authentication (authn.go) and the check against the contract (validate.go). Handlers then decode, apply a rule, call
+// a store and encode. They read rows, write a few rows or enqueue work, and nothing else.
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"foundry/internal/auth"
+	"foundry/internal/errs"
+	"foundry/internal/event"
+	"foundry/internal/execution"
+	"foundry/internal/httpapi/openapi"
+	"foundry/internal/queue"
+	"foundry/internal/stream"
+	"foundry/internal/workflow"
+)
+
+const (
+	apiPrefix = "/api/v1"
+
+	headerTimeout = 10 * time.Second
+	readTimeout   = time.Minute // of a whole request; 12 MiB at 200 KiB/s
+	idleTimeout   = 2 * time.Minute
+	headerBytes   = 64 << 10
+	drainTimeout  = 10 * time.Second
+)
+
+// Config is what a server needs. Pool, Queue and Hub are required.
+type Config struct {
+	Pool     *pgxpool.Pool
+	Queue    *queue.Store
+	Hub      *stream.Hub // run by the caller
+	Log      zerolog.Logger
+	Registry *prometheus.Registry // shown at /metrics; a new one by default
+	Version  string               // of the program; default "dev"
+	Checks   []Check              // of /readyz, besides the database and its partitions
+	// DrainTimeout is how long requests in flight have after Run's context has ended. Default 10 s.
+	DrainTimeout time.Duration
+}
+
+// Server answers HTTP. It belongs to one process and may be asked by any number of connections.
+type Server struct {
+	config     Config
+	echo       *echo.Echo
+	contract   *contract
+	metrics    *metrics
+	log        zerolog.Logger
+	tokens     *auth.Store
+	queue      *queue.Store
+	workflows  *workflow.Store
+	executions *execution.Store
+	events     *event.Store
+	machines   *store
+	hub        *stream.Hub
+}
+
+// New returns a server that is not listening yet.
+func New(c Config) (*Server, error) {
+	if c.Pool == nil || c.Queue == nil || c.Hub == nil {
+		return nil, errs.E(errs.Internal, "An HTTP server needs a pool, a queue and a hub.")
+	}
+	c.Version = cmp.Or(c.Version, "dev")
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, drainTimeout)
+	if c.Registry == nil {
+		c.Registry = prometheus.NewRegistry()
+	}
+	contract, err := loadContract()
+	if err != nil {
+		return nil, fmt.Errorf("loading the HTTP contract: %w", err)
+	}
+	machines := newStore(c.Pool)
+	s := &Server{
+		config: c, echo: echo.New(), contract: contract, log: c.Log, metrics: newMetrics(c.Registry, machines, c.Log),
+		tokens: auth.NewStore(c.Pool), queue: c.Queue, workflows: workflow.NewStore(c.Pool),
+		executions: execution.NewStore(c.Pool), events: event.NewStore(c.Pool), machines: machines, hub: c.Hub,
+	}
+	s.routes()
+	return s, nil
+}
+
+func (s *Server) routes() {
+	e := s.echo
+	e.HideBanner, e.HidePort = true, true
+	e.Logger.SetOutput(io.Discard) // what it would say comes back as errors
+	e.HTTPErrorHandler = func(err error, c echo.Context) { s.fail(c, err) }
+	e.Use(s.identify, s.observe, s.answerErrors, recoverPanics, crossOrigin())
+
+	e.GET("/", s.page)
+	e.GET("/healthz", health)
+	e.GET("/readyz", s.ready)
+	e.GET("/metrics", s.metrics.handler())
+	e.GET("/api/openapi.json", s.contract.serve)
+	e.GET("/schema/workflow.json", workflowSchema)
+
+	api := e.Group(apiPrefix, s.authenticate, s.validate)
+	openapi.RegisterHandlers(api, openapi.NewStrictHandler(&handlers{s}, []openapi.StrictMiddlewareFunc{s.live}))
+}
+
+// handlers implements the generated interface, one file per resource.
+type handlers struct{ *Server }
+
+// live hands requests for what goes on to stream.go; they write their answers themselves.
+func (s *Server) live(next openapi.StrictHandlerFunc, _ string) openapi.StrictHandlerFunc {
+	return func(c echo.Context, request any) (any, error) {
+		switch r := request.(type) {
+		case openapi.StreamEventsRequestObject:
+			return nil, s.streamSummaries(c)
+		case openapi.ListExecutionEventsRequestObject:
+			if accepts(c.Request(), "text/event-stream") {
+				return nil, s.streamExecution(c, r)
+			}
+		case openapi.GetExecutionLogsRequestObject:
+			if valueOr(r.Params.Follow, false) {
+				return nil, s.followLogs(c, r)
+			}
+		}
+		return next(c, request)
+	}
+}
+
+// Handler returns the server as a handler, for tests and for other listeners.
+func (s *Server) Handler() http.Handler { return s.echo }
+
+// Run answers on the listener until ctx ends, then stops accepting, gives what is in flight the drain
+// timeout, and cuts what is left. It closes the listener. The hub must stop when ctx ends, or streams
+// keep Run waiting.
+func (s *Server) Run(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler: s.echo, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: headerBytes, ErrorLog: stdlog.New(s.log.With().Str("part", "net/http").Logger(), "", 0),
+		// Requests outlive ctx: they are drained, not cut.
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serving HTTP: %w", err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.DrainTimeout)
+	defer cancel()
+	err := server.Shutdown(drain)
+	if err != nil {
+		s.log.Warn().Err(err).Msg("requests did not end in time and are cut")
+		err = server.Close()
+	}
+	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, serveErr)
+	}
+	return err
+}
