@@ -25,6 +25,9 @@ func NewLogger(out *os.File, level LogLevel) zerolog.Logger {
 	return newLogger(out, level)
 }
 
+// NewLoggerTo returns the logger of a process whose log goes into a file: JSON lines.
+func NewLoggerTo(out io.Writer, level LogLevel) zerolog.Logger { return newLogger(out, level) }
+
 func newLogger(out io.Writer, level LogLevel) zerolog.Logger {
 	// Not Context.Timestamp: its format is a global variable.
 	stamp := zerolog.HookFunc(func(e *zerolog.Event, _ zerolog.Level, _ string) {
