@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"foundry/internal/config"
+	"foundry/internal/devstack"
+	"foundry/internal/errs"
+	"foundry/internal/fleet/process"
+	"foundry/internal/postgres"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the control plane: API, streams, control loops",
+		Long: "Run the control plane on PORT (8080 unless set) and the database of DATABASE_URL, whose tables `foundry migrate`\n" +
+			"makes. SIGTERM ends it once requests in flight are answered.",
+		Args: takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context())
+		},
+	}
+}
+
+func serve(ctx context.Context) error {
+	c, err := config.Load[config.Serve]()
+	if err != nil {
+		return err
+	}
+	log := config.NewLogger(os.Stdout, c.LogLevel)
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(int(c.Port)))
+	if err != nil {
+		return errs.E(errs.Conflict, "Port %d cannot be listened on; set PORT to another.", c.Port).Because(err)
+	}
+	log.Info().Str("address", listener.Addr().String()).Str("version", version().Version).Msg("control plane starts")
+	err = devstack.ControlPlane{
+		DatabaseURL: string(c.Database.URL), DirectURL: string(c.Database.Direct), Listener: listener,
+		Log: log, Version: version().Version, Drain: c.Drain.Timeout,
+	}.Run(ctx)
+	log.Info().AnErr("cause", context.Cause(ctx)).Msg("control plane has stopped")
+	return err
+}
+
+func (a *app) workerCommand() *cobra.Command {
+	var supervised bool
+	cmd := &cobra.Command{
+		Use:   "worker",
+		Short: "Run a worker, which executes what is queued",
+		Long: "Run a worker on the database of DATABASE_URL, with /healthz and /metrics on PORT (8081 unless set). SIGTERM makes it\n" +
+			"give back what it holds and exit; commands that run go on, and the next worker follows them.",
+		Args: takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !supervised {
+				return work(cmd.Context())
+			}
+			ctx, cancel := process.WithParent(cmd.Context(), a.In)
+			defer cancel()
+			return work(ctx)
+		},
+	}
+	cmd.Flags().BoolVar(&supervised, "supervised", false, "end when stdin ends")
+	if err := cmd.Flags().MarkHidden("supervised"); err != nil {
+		panic(err) // the flag is defined two lines above
+	}
+	return cmd
+}
+
+func work(ctx context.Context) error {
+	c, err := config.Load[config.Worker]()
+	if err != nil {
+		return err
+	}
+	log := config.NewLogger(os.Stdout, c.LogLevel)
+	return devstack.RunWorker(ctx, c, log, version().Version)
+}
+
+func (a *app) migrateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring the database of DATABASE_URL to this program's schema",
+		Args:  takes(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load[config.Migrate]()
+			if err != nil {
+				return err
+			}
+			if err := postgres.Migrate(cmd.Context(), string(c.Database.Direct)); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(map[string]bool{"migrated": true})
+			}
+			fmt.Fprintln(a.Out, "The schema is up to date.")
+			return nil
+		},
+	}
+}

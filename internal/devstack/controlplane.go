@@ -1,0 +1,86 @@
+package devstack
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+
+	"foundry/internal/control"
+	"foundry/internal/event"
+	"foundry/internal/execution"
+	"foundry/internal/httpapi"
+	"foundry/internal/lifecycle"
+	"foundry/internal/postgres"
+	"foundry/internal/queue"
+	"foundry/internal/stream"
+)
+
+// poolSize of a control plane (protocols.md, 11).
+const poolSize = 10
+
+// ControlPlane is what a control plane needs.
+type ControlPlane struct {
+	DatabaseURL string
+	DirectURL   string // without a transaction pooler
+	Listener    net.Listener
+	Log         zerolog.Logger
+	Version     string
+	// Drain is how long requests in flight have when it stops.
+	Drain time.Duration
+}
+
+// Run answers HTTP and runs the control loops until ctx ends. It closes the listener. A schema that is
+// not this program's is errs.Conflict.
+func (c ControlPlane) Run(ctx context.Context) error {
+	defer c.Listener.Close()
+	pool, err := postgres.Open(ctx, c.DatabaseURL, postgres.Options{Name: "foundry serve", MaxConns: poolSize})
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := postgres.CheckSchema(ctx, pool); err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	hub, err := stream.New(stream.Config{
+		Events: event.NewStore(pool), Executions: execution.NewStore(pool), Log: part(c.Log, "stream"), Registry: registry,
+	})
+	if err != nil {
+		return err
+	}
+	notifier := postgres.NewNotifier(pool, part(c.Log, "notifier"))
+	executions := queue.NewStore(pool, notifier)
+	server, err := httpapi.New(httpapi.Config{
+		Pool: pool, Queue: executions, Hub: hub, Log: part(c.Log, "http"),
+		Registry: registry, Version: c.Version, DrainTimeout: c.Drain,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := postgres.Listen(ctx, postgres.ListenConfig{
+		URL: c.DirectURL, Name: "foundry serve listen", Channels: []string{postgres.ChannelEvents}, Log: part(c.Log, "listener"),
+		OnNotify: hub.OnNotify, OnReset: hub.OnReset,
+	})
+	if err != nil {
+		return err
+	}
+	loops := control.New(control.Config{
+		DirectURL: c.DirectURL, Queue: executions, Events: event.NewStore(pool), Logger: part(c.Log, "control"),
+	})
+	g := lifecycle.NewGroup(ctx)
+	g.Go("streams", hub.Run)
+	g.Go("notifier", notifier.Run)
+	g.Go("listener", listener.Run)
+	g.Go("control", loops.Run)
+	g.Go("server", func(ctx context.Context) error { return server.Run(ctx, c.Listener) })
+	return g.Wait()
+}
+
+func part(log zerolog.Logger, name string) zerolog.Logger {
+	return log.With().Str("part", name).Logger()
+}
