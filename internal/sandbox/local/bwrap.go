@@ -159,8 +159,8 @@ func (p *Provider) wrapper(dir string, spec sandbox.Spec) ([]string, error) {
 		argv = append(argv, "--tmpfs", p.state)
 	}
 	argv = append(argv,
-		"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--dir", "/var/tmp",
-		"--bind", filepath.Join(dir, "tmp"), "/tmp",
+		"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run",
+		"--bind", filepath.Join(dir, "tmp"), "/tmp", "--bind", filepath.Join(dir, "tmp"), "/var/tmp",
 		"--bind", filepath.Join(dir, "home"), insideHome,
 		"--bind", filepath.Join(dir, "workspace"), insideWorkspace,
 		"--ro-bind", p.shim[0], insideShim)
@@ -171,7 +171,8 @@ func (p *Provider) wrapper(dir string, spec sandbox.Spec) ([]string, error) {
 		}
 		argv = append(argv, "--bind", folder, v.Path)
 	}
-	return argv, nil
+	// What is written elsewhere would be gone after the node; an error says so at once.
+	return append(argv, "--dir", insideFiles, "--remount-ro", "/"), nil
 }
 
 // systemFolders returns what makes /bin and its like: links into /usr, or folders of their own.

@@ -93,6 +93,9 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 // Level returns the level of new sandboxes.
 func (p *Provider) Level() Level { return p.level }
 
+// StateDir returns the state folder by its real name.
+func (p *Provider) StateDir() string { return p.state }
+
 // Name implements sandbox.Provider.
 func (p *Provider) Name() string { return "local" }
 
