@@ -189,7 +189,7 @@ func (w *logWriter) add(event client.Event) error {
 func (w *logWriter) header(r run) []byte {
 	label := r.label()
 	if r.attempt > 1 {
-		label += fmt.Sprintf(" attempt %d", r.attempt)
+		label += fmt.Sprintf(" (attempt %d)", r.attempt)
 	}
 	before := ""
 	if w.written {

@@ -79,8 +79,11 @@ func (t *terminal) fit(lines []string) []string {
 	room := max(height/2, 1)
 	fitted := make([]string, 0, min(len(lines), room))
 	for i, line := range lines {
+		if i == room {
+			break
+		}
 		if i == room-1 && len(lines) > room {
-			return append(fitted, fmt.Sprintf("… and %d more", len(lines)-i))
+			line = fmt.Sprintf("… and %d more", len(lines)-i)
 		}
 		if runes := []rune(line); len(runes) >= width {
 			line = string(runes[:width-1])

@@ -96,7 +96,7 @@ func (r run) label() string {
 	if r.index == 0 {
 		return r.node
 	}
-	return r.node + "[" + strconv.Itoa(r.index) + "]"
+	return r.node + " " + strconv.Itoa(r.index)
 }
 
 func (v *view) addLog(event client.Event) error {
