@@ -15,10 +15,9 @@ import (
 type Logs struct {
 	None bool // no logs at all; the rest is ignored
 
-	Node         string // "": of every node
-	Index        *int   // nil: of every index; needs Node
-	Attempt      *int   // nil: of every attempt; needs Index
-	AttemptsFrom int    // attempts before this one are left out; needs Node
+	Node    string // "": of every node
+	Index   *int   // nil: of every index; needs Node
+	Attempt *int   // nil: of every attempt; needs Index
 }
 
 // ParseLogs reads the query parameter logs: all | none | NODE[:index[:attempt]]. Empty is all.
@@ -67,11 +66,8 @@ func (l Logs) wants(e *event.Event) bool {
 }
 
 func (l Logs) wantsRun(node string, index, attempt int) bool {
-	if l.Node == "" {
-		return true
-	}
-	return node == l.Node && (l.Index == nil || index == *l.Index) &&
-		(l.Attempt == nil || attempt == *l.Attempt) && attempt >= l.AttemptsFrom
+	return l.Node == "" ||
+		node == l.Node && (l.Index == nil || index == *l.Index) && (l.Attempt == nil || attempt == *l.Attempt)
 }
 
 // filter turns the choice into the one that a query understands, given the execution's node runs.

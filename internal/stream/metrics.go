@@ -29,4 +29,3 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	}
 	return m
 }
-

@@ -70,7 +70,7 @@ func (h *Hub) WatchOrganization(ctx context.Context, organizationID uuid.UUID) (
 	return w, nil
 }
 
-// Close ends the watch.
+// Close ends the watch. Closing again does nothing.
 func (w *OrganizationWatch) Close() {
 	h := w.hub
 	h.mu.Lock()

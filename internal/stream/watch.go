@@ -16,6 +16,8 @@ type Watch struct {
 	topic *topic
 	logs  Logs
 
+	closed bool
+
 	pos      int64 // the last event that was taken or passed over; guarded by topic.mu once joined
 	joined   bool  // takes from the ring; guarded by topic.mu
 	caughtUp bool  // has once had all that there was
@@ -53,8 +55,12 @@ func (h *Hub) Watch(ctx context.Context, id uuid.UUID, after int64, logs Logs) (
 	return w, nil
 }
 
-// Close ends the watch.
+// Close ends the watch. Closing again does nothing.
 func (w *Watch) Close() {
+	if w.closed {
+		return
+	}
+	w.closed = true
 	w.topic.mu.Lock()
 	delete(w.topic.watches, w)
 	w.topic.mu.Unlock()
