@@ -34,7 +34,8 @@ type activation struct {
 	mu      sync.Mutex
 	held    map[uuid.UUID]*held
 	engines sync.WaitGroup
-	more    bool // the last claim took all that it could: there may be more
+	more    bool          // the last claim took all that it could: there may be more
+	free    chan struct{} // one slot: a slot became free while there was more
 }
 
 // held is one execution that an engine drives.
@@ -54,7 +55,7 @@ func (h *held) tell(f queue.Facts) {
 }
 
 func newActivation(w *Worker, e *engine.Engine, id uuid.UUID, log zerolog.Logger) *activation {
-	return &activation{w: w, e: e, id: id, log: log, held: map[uuid.UUID]*held{}}
+	return &activation{w: w, e: e, id: id, log: log, held: map[uuid.UUID]*held{}, free: make(chan struct{}, 1)}
 }
 
 // run ends with its engines, when ctx ends or the worker's right to work is gone.
@@ -71,20 +72,25 @@ func (a *activation) run(ctx context.Context) error {
 func (a *activation) look(ctx context.Context) error {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
+	look := a.lookOnce
 	for {
-		if err := a.lookOnce(ctx); err != nil && ctx.Err() == nil {
+		if err := look(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn().Err(err).Msg("looking for work failed")
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-a.w.wake:
+			look = a.lookOnce
 		case <-ticker.C:
+			look = a.lookOnce
+		case <-a.free:
+			look = a.claim
 		}
 	}
 }
 
-// lookOnce takes what free slots allow and tells engines what was decided about their executions.
+// lookOnce tells engines what was decided about their executions, and claims.
 func (a *activation) lookOnce(ctx context.Context) error {
 	if a.count() > 0 {
 		held, err := a.w.queue.Held(ctx, a.id)
@@ -93,6 +99,11 @@ func (a *activation) lookOnce(ctx context.Context) error {
 		}
 		a.tellAll(held)
 	}
+	return a.claim(ctx)
+}
+
+// claim takes what the free slots allow.
+func (a *activation) claim(ctx context.Context) error {
 	free := a.w.Slots - a.count()
 	if free <= 0 {
 		a.setMore(true)
@@ -127,15 +138,19 @@ func (a *activation) start(ctx context.Context, c queue.Claimed) {
 	})
 }
 
-// end frees a slot, and looks at once if there may be more to claim.
+// end frees a slot, and has it filled at once if there may be more to claim.
 func (a *activation) end(id uuid.UUID) {
 	a.mu.Lock()
 	delete(a.held, id)
 	more := a.more
 	a.mu.Unlock()
 	a.w.metrics.held.Dec()
-	if more {
-		a.w.nudge()
+	if !more {
+		return
+	}
+	select {
+	case a.free <- struct{}{}:
+	default:
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -29,31 +30,41 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 type testBundle struct {
 	t          *testing.T
 	url        string
+	tracer     pgx.QueryTracer
 	pool       *pgxpool.Pool
 	org        uuid.UUID
 	queue      *queue.Store
-	notifier   *postgres.Notifier
 	workflows  *workflow.Store
 	executions *execution.Store
 	events     *event.Store
 	fake       *sandboxtest.Fake
+	close      func() // ends its connections
 }
 
 func setup(t *testing.T) *testBundle {
 	t.Helper()
-	url := pgtest.Database(t)
-	pool := pgtest.Open(t, url, postgres.Options{})
+	return open(t, pgtest.Database(t), nil)
+}
+
+// open is setup on a database that exists. tracer sees all queries of the bundle and its workers.
+func open(t *testing.T, url string, tracer pgx.QueryTracer) *testBundle {
+	t.Helper()
+	pool := pgtest.Open(t, url, postgres.Options{Tracer: tracer})
 	org, err := dbsqlc.New(pool).OrganizationEnsure(t.Context(), uuid.Must(uuid.NewV7()), "acme", "Acme")
 	if err != nil {
 		t.Fatal(err)
 	}
 	notifier := postgres.NewNotifier(pool, zerolog.Nop())
 	b := &testBundle{
-		t: t, url: url, pool: pool, org: org, queue: queue.NewStore(pool, notifier), notifier: notifier,
+		t: t, url: url, tracer: tracer, pool: pool, org: org, queue: queue.NewStore(pool, notifier),
 		workflows: workflow.NewStore(pool), executions: execution.NewStore(pool), events: event.NewStore(pool),
 		fake: sandboxtest.NewFake(t),
 	}
-	b.background("notifier", notifier.Run)
+	stop := b.background("notifier", notifier.Run)
+	b.close = func() {
+		stop()
+		pool.Close()
+	}
 	return b
 }
 
@@ -83,15 +94,22 @@ func (b *testBundle) startWorker(slots int) (stop func()) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	pool := pgtest.Open(b.t, b.url, postgres.Options{MaxConns: 4, Tracer: b.tracer})
+	lease := pgtest.Open(b.t, b.url, postgres.Options{MaxConns: 1, Tracer: b.tracer})
 	w, err := worker.New(worker.Config{
-		Pool: pgtest.Open(b.t, b.url, postgres.Options{MaxConns: 4}), LeasePool: pgtest.Open(b.t, b.url, postgres.Options{MaxConns: 1}),
+		Pool: pool, LeasePool: lease,
 		DirectURL: b.url, Listener: listener, Provider: b.fake, Host: "test", Version: "test", Slots: slots,
 		Logger: zerolog.New(zerolog.NewTestWriter(b.t)), Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return b.background("worker", w.Run)
+	end := b.background("worker", w.Run)
+	return func() {
+		end()
+		pool.Close()
+		lease.Close()
+	}
 }
 
 // push stores a text as a new workflow.
