@@ -70,6 +70,9 @@ func (p *Provider) probe(ctx context.Context) error {
 		return errors.New("bwrap is not in the PATH")
 	}
 	p.bwrap = bubblewrap{program: program, exposed: p.exposed()}
+	if err := syncEtc(p.file("etc")); err != nil {
+		return fmt.Errorf("copying parts of /etc: %w", err)
+	}
 	dir := p.file("sandboxes", ".probe-"+uuid.NewString())
 	for _, name := range []string{"workspace", "home", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
@@ -147,20 +150,16 @@ func (p *Provider) wrapper(dir string, spec sandbox.Spec) ([]string, error) {
 		argv = append(argv, "--ro-bind", folder, folder)
 	}
 	argv = append(argv, systemFolders()...)
-	for _, name := range []string{
-		"alternatives", "ca-certificates", "ca-certificates.conf", "debian_version", "gai.conf", "group", "host.conf", "hosts",
-		"inputrc", "java-17-openjdk", "java-21-openjdk", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "magic",
-		"mime.types", "nsswitch.conf", "os-release", "passwd", "pki", "profile", "protocols", "python3", "resolv.conf",
-		"services", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone", "vimrc",
-	} {
+	argv = append(argv, "--ro-bind", p.file("etc"), "/etc")
+	for _, name := range etcLive() {
 		argv = append(argv, "--ro-bind-try", "/etc/"+name, "/etc/"+name)
 	}
 	if slices.ContainsFunc(p.bwrap.exposed, func(folder string) bool { return below(folder, p.state) }) {
 		argv = append(argv, "--tmpfs", p.state)
 	}
 	argv = append(argv,
-		"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run",
-		"--bind", filepath.Join(dir, "tmp"), "/tmp", "--bind", filepath.Join(dir, "tmp"), "/var/tmp",
+		"--proc", "/proc", "--dev", "/dev", "--dir", "/run", "--symlink", "/tmp", "/var/tmp",
+		"--bind", filepath.Join(dir, "tmp"), "/tmp",
 		"--bind", filepath.Join(dir, "home"), insideHome,
 		"--bind", filepath.Join(dir, "workspace"), insideWorkspace,
 		"--ro-bind", p.shim[0], insideShim)

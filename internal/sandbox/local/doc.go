@@ -4,6 +4,7 @@
 // is: any process of this user may drive it, and none keeps anything in memory.
 //
 //	STATE/bin/shim-HASH          the program that is the shim, out of reach of a rebuild
+//	STATE/etc                    what commands see of /etc, at level bwrap
 //	STATE/volumes/NAME           volumes
 //	STATE/sandboxes/ID/record.json
 //	                  /workspace /home /tmp

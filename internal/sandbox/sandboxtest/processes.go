@@ -3,6 +3,7 @@ package sandboxtest
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // uniqueNumber returns an argument for sleep that no other process has.
@@ -71,18 +73,24 @@ func killProcess(t *testing.T, words ...string) {
 	noError(t, syscall.Kill(pid, syscall.SIGKILL))
 }
 
-// startAndDie runs the command in a session, then kills all of that session's group.
+// startAndDie runs the command in a session, then kills all of that session's group. Nothing
+// may still hold a descriptor that the command has inherited.
 func startAndDie(t *testing.T, argv []string) {
 	t.Helper()
 	stdout, writer, err := os.Pipe()
 	noError(t, err)
 	defer stdout.Close()
+	inherited, extra, err := os.Pipe()
+	noError(t, err)
+	defer inherited.Close()
 	script := append([]string{"-c", `"$@"; echo started; exec sleep 1000`, "starter"}, argv...)
 	cmd := exec.CommandContext(t.Context(), "sh", script...)
 	cmd.Stdout = writer
+	cmd.ExtraFiles = []*os.File{extra}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	noError(t, cmd.Start())
 	writer.Close()
+	extra.Close()
 	for seen := ""; !strings.Contains(seen, "started\n"); {
 		b := make([]byte, 512)
 		n, err := stdout.Read(b)
@@ -91,4 +99,7 @@ func startAndDie(t *testing.T, argv []string) {
 	}
 	noError(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL))
 	_ = cmd.Wait()
+	noError(t, inherited.SetReadDeadline(time.Now().Add(patience)))
+	_, err = inherited.Read(make([]byte, 1))
+	equal(t, "the end of an inherited pipe", err, io.EOF)
 }
