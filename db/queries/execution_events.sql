@@ -29,10 +29,10 @@ SELECT unnest(@days::date[]), unnest(@execution_ids::uuid[]), unnest(@seqs::bigi
 SELECT make_partitions((now() AT TIME ZONE 'UTC')::date + n) FROM generate_series(-1, @days_ahead::int) AS n;
 
 -- name: PartitionsAhead :one
--- How many days after today have their partitions, without a gap.
-SELECT count(*)::int AS days FROM generate_series(1, 60) AS n
-WHERE to_regclass('execution_logs_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NOT NULL
-  AND to_regclass('execution_events_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NOT NULL;
+-- How many days after today have their partitions, up to the first that has not; 60 at most.
+SELECT (COALESCE(min(n), 61) - 1)::int AS days FROM generate_series(1, 60) AS n
+WHERE to_regclass('execution_logs_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NULL
+   OR to_regclass('execution_events_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NULL;
 
 -- name: PartitionsLock :exec
 -- Serialises those who make partitions, for the transaction. The number is arbitrary and ours.

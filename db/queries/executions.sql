@@ -1,8 +1,10 @@
 -- name: ExecutionEnqueue :one
 -- One statement: the number under the workflow's lock, the execution, its inputs, its place in the
--- queue and event 1. No row: there is no such workflow.
+-- queue and event 1. No row: the organization has no such workflow.
 WITH workflow AS (
-    UPDATE workflows SET last_number = last_number + 1 WHERE workflows.id = @workflow_id RETURNING workflows.id, organization_id, last_number
+    UPDATE workflows SET last_number = last_number + 1
+    WHERE workflows.id = @workflow_id AND workflows.organization_id = @organization_id
+    RETURNING workflows.id, organization_id, last_number
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, priority, timeout_ms,
         last_seq, queued_at, queue_deadline_at)
@@ -55,6 +57,11 @@ WHERE e.id = ANY (@ids::uuid[]);
 -- name: ExecutionHeads :many
 -- Safety net of the streams: what has moved. Index: executions_pkey.
 SELECT id, last_seq, (finished_at IS NOT NULL)::bool AS finished FROM executions WHERE id = ANY (@ids::uuid[]);
+
+-- name: ExecutionSettle :one
+-- Waits until no transaction is under way that might still write the execution: after a lost answer, one
+-- may be committing yet. No row: the claim is gone.
+SELECT started_at FROM executions WHERE id = @id AND claim = @claim AND finished_at IS NULL FOR NO KEY UPDATE;
 
 -- name: ExecutionLock :one
 SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at

@@ -6,7 +6,8 @@ FROM node_runs WHERE execution_id = @execution_id ORDER BY node_key, index, atte
 
 -- name: NodeRunUpsertMany :exec
 -- Written by the journal: the newest state of each node run, one row of the arrays a node run. What is
--- absent is '' or 0 or the zero uuid, and -1 for an exit code, since arrays here hold no nulls.
+-- absent is '' or 0 or the zero uuid, and -1 for an exit code, since arrays here hold no nulls. A
+-- terminal row stays as it is.
 INSERT INTO node_runs (id, execution_id, node_key, index, attempt, status, sandbox_id, shim_protocol, exit_code, error, outputs, summary,
     started_at, finished_at)
 SELECT u.id, u.execution_id, u.node_key, u.index, u.attempt, u.status, NULLIF(u.sandbox_id, '00000000-0000-0000-0000-000000000000'),
@@ -21,7 +22,8 @@ ON CONFLICT (execution_id, node_key, index, attempt) DO UPDATE SET
     status = EXCLUDED.status, sandbox_id = COALESCE(EXCLUDED.sandbox_id, node_runs.sandbox_id),
     shim_protocol = COALESCE(EXCLUDED.shim_protocol, node_runs.shim_protocol),
     exit_code = EXCLUDED.exit_code, error = EXCLUDED.error, outputs = EXCLUDED.outputs, summary = EXCLUDED.summary,
-    started_at = COALESCE(node_runs.started_at, EXCLUDED.started_at), finished_at = COALESCE(node_runs.finished_at, EXCLUDED.finished_at);
+    started_at = COALESCE(node_runs.started_at, EXCLUDED.started_at), finished_at = EXCLUDED.finished_at
+WHERE node_runs.finished_at IS NULL;
 
 -- name: NodeRunAdvanceMany :exec
 -- Moves output cursors, in the transaction that inserts the chunks they have passed.

@@ -22,6 +22,7 @@ const (
 	deadlineEvery  = time.Second
 	partitionEvery = time.Hour
 	lockRetry      = 5 * time.Second
+	pingTimeout    = 5 * time.Second
 )
 
 // lockKey is the advisory lock of the loops. The number is arbitrary and ours.
@@ -78,23 +79,31 @@ func (l *Loops) lead(ctx context.Context) error {
 	return l.tick(ctx, conn)
 }
 
+// ping asks the lock's connection for a sign of life, but not for as long as TCP would wait for one.
+func ping(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	return conn.Ping(ctx)
+}
+
 // tick runs each loop at its times. The lock's connection is asked before each round: losing it ends the rounds.
 func (l *Loops) tick(ctx context.Context, conn *pgx.Conn) error {
 	var partitionsDue time.Time
 	ticker := time.NewTicker(deadlineEvery)
 	defer ticker.Stop()
 	for {
-		if err := conn.Ping(ctx); err != nil {
+		if err := ping(ctx, conn); err != nil {
 			return fmt.Errorf("losing the lock: %w", err)
 		}
-		if _, err := l.Queue.PassDeadlines(ctx); err != nil {
-			return err
-		}
+		// Partitions first: nothing can be recorded without them, not even the end of a deadline.
 		if now := time.Now(); now.After(partitionsDue) {
 			if err := l.Events.EnsurePartitions(ctx); err != nil {
 				return err
 			}
 			partitionsDue = now.Add(partitionEvery)
+		}
+		if _, err := l.Queue.PassDeadlines(ctx); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():

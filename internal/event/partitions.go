@@ -28,7 +28,8 @@ func (s *Store) EnsurePartitions(ctx context.Context) error {
 	return nil
 }
 
-// PartitionsAhead returns how many days after today have their partitions.
+// PartitionsAhead returns how many days after today have their partitions, up to the first that has
+// not; 60 at most.
 func (s *Store) PartitionsAhead(ctx context.Context) (int, error) {
 	days, err := s.q.PartitionsAhead(ctx)
 	if err != nil {

@@ -138,6 +138,12 @@ func (b *batch) addNodeRun(executionID uuid.UUID, r NodeRun) error {
 	started := r.Status != execution.NodeSkipped && r.Status != execution.NodePending
 	n := &b.nodeRuns
 	if i, ok := b.nodeRunRow[r.ID]; ok {
+		if n.Finished[i] {
+			return nil // terminal states never change
+		}
+		if r.SandboxID != uuid.Nil {
+			n.SandboxIds[i], n.ShimProtocols[i] = r.SandboxID, int16(r.ShimProtocol)
+		}
 		n.Statuses[i], n.ExitCodes[i], n.Errors[i] = string(r.Status), exitCode, failure
 		n.Outputs[i], n.Summaries[i] = string(r.Outputs), r.Summary
 		n.Started[i], n.Finished[i] = n.Started[i] || started, r.Status.Terminal()
@@ -172,6 +178,9 @@ func (b *batch) addCursor(c Cursor) error {
 func (b *batch) addSandbox(h *head, s Sandbox) {
 	u := &b.sandboxes
 	if i, ok := b.sandboxRow[s.ID]; ok {
+		if final := SandboxState(u.States[i]); final == SandboxDestroying || final == SandboxFailed {
+			return
+		}
 		u.States[i], u.Reasons[i], u.KeepMs[i], u.Claims[i] = string(s.State), s.Reason, s.KeepMS, h.Claim
 		if s.ProviderID != "" {
 			u.ProviderIds[i], u.Isolations[i] = s.ProviderID, s.Isolation

@@ -11,8 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"foundry/internal/errs"
-	"foundry/internal/event"
-	"foundry/internal/execution"
 	"foundry/internal/postgres"
 	"foundry/internal/postgres/dbsqlc"
 )
@@ -26,6 +24,10 @@ const (
 
 // commit makes a batch durable and answers every caller in it.
 func (j *Journal) commit(ctx context.Context, entries []*pending) {
+	entries = j.refuseBroken(entries)
+	if len(entries) == 0 {
+		return
+	}
 	receipts, stale, err := j.persist(ctx, entries)
 	if err != nil && isData(err) {
 		j.commitOneByOne(ctx, entries)
@@ -36,7 +38,6 @@ func (j *Journal) commit(ctx context.Context, entries []*pending) {
 		case err != nil:
 			j.resolve(p, Receipt{}, err)
 		case stale[p]:
-			j.metrics.stale.Inc()
 			j.resolve(p, Receipt{}, errStale)
 		default:
 			j.resolve(p, receipts[p.entry.ExecutionID], nil)
@@ -44,74 +45,88 @@ func (j *Journal) commit(ctx context.Context, entries []*pending) {
 	}
 }
 
+// right is an execution under one claim: what ends alone when its data is refused.
+type right struct {
+	executionID uuid.UUID
+	claim       int64
+}
+
+// refuseBroken answers the entries of sessions in which one has failed, and returns the others.
+func (j *Journal) refuseBroken(entries []*pending) []*pending {
+	whole := make([]*pending, 0, len(entries))
+	for _, p := range entries {
+		if session := p.entry.Session; session != nil && session.err != nil {
+			j.resolve(p, Receipt{}, session.err)
+			continue
+		}
+		whole = append(whole, p)
+	}
+	return whole
+}
+
 // commitOneByOne finds the execution whose data cannot be stored, and ends it alone.
 func (j *Journal) commitOneByOne(ctx context.Context, entries []*pending) {
-	for len(entries) > 0 {
-		id := entries[0].entry.ExecutionID
-		var own, others []*pending
-		for _, p := range entries {
-			if p.entry.ExecutionID == id {
-				own = append(own, p)
-			} else {
-				others = append(others, p)
-			}
+	var order []right
+	own := map[right][]*pending{}
+	for _, p := range entries {
+		r := right{p.entry.ExecutionID, p.entry.Claim}
+		if own[r] == nil {
+			order = append(order, r)
 		}
-		entries = others
-		receipts, stale, err := j.persist(ctx, own)
+		own[r] = append(own[r], p)
+	}
+	for _, r := range order {
+		receipts, stale, err := j.persist(ctx, own[r])
 		if err != nil && isData(err) {
-			j.log.Error().Err(err).Str("execution_id", id.String()).Msg("data of an execution cannot be stored; ending it")
-			err = j.endInternal(ctx, own[0].entry)
+			j.log.Error().Err(err).Str("execution_id", r.executionID.String()).Msg("data of an execution cannot be stored; ending it")
+			err = j.endInternal(ctx, r)
 		}
-		for _, p := range own {
+		for _, p := range own[r] {
 			switch {
 			case err != nil:
 				j.resolve(p, Receipt{}, err)
 			case stale[p]:
 				j.resolve(p, Receipt{}, errStale)
 			default:
-				j.resolve(p, receipts[id], nil)
+				j.resolve(p, receipts[r.executionID], nil)
 			}
 		}
 	}
 }
 
-// endInternal ends an execution whose data was refused, and returns what its callers get.
-func (j *Journal) endInternal(ctx context.Context, e *Entry) error {
-	failure := &execution.Failure{Code: string(errs.Internal), Message: "Foundry could not store what the execution did."}
-	raw, err := encode(failure)
-	if err != nil {
-		return err
-	}
-	end := &pending{entry: &Entry{
-		ExecutionID: e.ExecutionID, Claim: e.Claim,
-		Records: []Record{{Type: event.ExecutionFailed, Data: fmt.Appendf(nil, `{"error":%s}`, raw)}},
-		End:     &End{Status: execution.Failed, Failure: failure},
-	}}
-	if _, _, err := j.persist(ctx, []*pending{end}); err != nil {
-		return err
-	}
-	return errs.E(errs.Internal, "%s", failure.Message)
-}
-
 // persist writes entries, again and again while the reason passes.
 func (j *Journal) persist(ctx context.Context, entries []*pending) (map[uuid.UUID]Receipt, map[*pending]bool, error) {
+	var b *batch
+	err := j.untilDone(ctx, func() (err error) {
+		b, err = j.write(ctx, entries)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return b.receipts, b.stale, nil
+}
+
+// untilDone calls f again while its error passes, for a minute. It returns why ctx ended, if f failed by that.
+func (j *Journal) untilDone(ctx context.Context, f func() error) error {
 	giveUp := time.Now().Add(retryFor)
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
-		b, err := j.write(ctx, entries)
-		if err == nil {
-			return b.receipts, b.stale, nil
-		}
-		if !passes(err) || ctx.Err() != nil {
-			return nil, nil, fmt.Errorf("writing the journal: %w", err)
-		}
-		if time.Now().After(giveUp) {
-			return nil, nil, errs.E(errs.Unavailable, "The database cannot be reached.").Because(err)
+		err := f()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil && !errs.Is(err, errs.Unknown):
+			return context.Cause(ctx)
+		case !passes(err):
+			return fmt.Errorf("writing the journal: %w", err)
+		case time.Now().After(giveUp):
+			return errs.E(errs.Unavailable, "The database cannot be reached.").Because(err)
 		}
 		j.metrics.retries.Inc()
-		j.log.Warn().Err(err).Int("entries", len(entries)).Msg("journal commit failed; trying again")
+		j.log.Warn().Err(err).Msg("journal commit failed; trying again")
 		select {
 		case <-ctx.Done():
-			return nil, nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-time.After(wait):
 		}
 	}
@@ -184,10 +199,18 @@ func (b *batch) queueWrites(ctx context.Context, q *dbsqlc.Queries) error {
 	return errors.Join(all...)
 }
 
-// isData reports whether Postgres refused a value: class 22 (data exception) or 23 (integrity).
+// isData reports whether Postgres refused what is in the batch: class 21 (one row twice), 22 (data
+// exception), 23 (integrity) or 54 (a key too long, JSON too deep). All of it repeats.
 func isData(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (pg.Code[:2] == "22" || pg.Code[:2] == "23")
+	if !ok {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "21", "22", "23", "54":
+		return true
+	}
+	return false
 }
 
 // passes reports whether nothing happened and the same batch may succeed later.
@@ -200,7 +223,7 @@ func passes(err error) bool {
 		return true // no connection, or it was lost before COMMIT
 	}
 	switch pg.Code[:2] {
-	case "40", "08", "53", "55", "57", "58": // rollback, connection, resources, not in state, operator, system
+	case "08", "25", "40", "53", "55", "57", "58": // connection, transaction state (a server that became read-only), rollback, resources, not in state, operator, system
 		return true
 	}
 	return false

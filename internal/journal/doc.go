@@ -13,8 +13,8 @@
 //	node runs · events · logs · cursors · sandboxes · executions · results · NOTIFY · COMMIT
 //	             │
 //	             ├── done ───────────────────────────▶ callers get a Receipt
-//	             ├── 40001, 40P01, connection lost before COMMIT ─▶ the same batch again, bounded
-//	             ├── class 22 or 23 ─────────────────▶ again one execution at a time; the one that still
+//	             ├── 40001, 40P01, connection lost before COMMIT ─▶ the same batch again, for a minute
+//	             ├── class 21, 22, 23 or 54 ─────────▶ again one execution at a time; the one that still
 //	             │                                     fails ends failed, code internal
 //	             └── connection lost at COMMIT ──────▶ errs.Unknown: the engine drops all that it
 //	                                                   knows of the execution and loads it again
@@ -26,7 +26,10 @@
 //   - The worker's claim was taken away: its entries are dropped from the batch, the others commit.
 //   - The process dies before COMMIT: nothing happened. After it: everything did, and the next
 //     holder of the claim reads it.
-//   - The answer to COMMIT is lost: nobody guesses (errs.Unknown).
+//   - The answer to COMMIT is lost: nobody guesses (errs.Unknown). What the same engine has submitted after
+//     it fails too (Session), or a chunk of output might be stored behind one that is missing.
 //   - The database is slow: the queue fills, Submit waits, and output stays in the sandbox's file.
-//   - One execution's data cannot be stored: it alone ends.
+//   - One execution's data cannot be stored: it alone ends, with its unfinished node runs interrupted
+//     and its sandboxes to be destroyed.
+//   - Run's context ends: what is queued or in flight still commits, for at most five seconds.
 package journal

@@ -14,12 +14,20 @@ import (
 type Entry struct {
 	ExecutionID uuid.UUID
 	Claim       int64
+	Session     *Session // nil stands alone
 	Started     bool // the first entry of an execution that nobody has begun
 	Records     []Record
 	NodeRuns    []NodeRun
 	Cursors     []Cursor
 	Sandboxes   []Sandbox
 	End         *End // nothing of this execution may be submitted after it
+}
+
+// Session ties together the entries of one engine since it has loaded an execution. After the first
+// of them that fails, all others fail with the same error, also those that were submitted before it
+// was known: what they say would stand on something that may never have happened. The zero value is ready.
+type Session struct {
+	err error // of the journal's goroutine
 }
 
 // Record is an event or, with Type event.Log, a chunk of output. Records are numbered in order.

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -20,7 +19,7 @@ const (
 	maxQueuedBytes   = 16 << 20
 	maxQueuedEntries = 10_000
 	maxBatchBytes    = 8 << 20
-	minWeight        = maxQueuedBytes / maxQueuedEntries // so that one semaphore bounds both
+	minWeight        = (maxQueuedBytes + maxQueuedEntries - 1) / maxQueuedEntries // so that one semaphore bounds both
 )
 
 // flushTimeout bounds the last commits after Run's context has ended.
@@ -81,10 +80,7 @@ func (j *Journal) Submit(ctx context.Context, e *Entry, done func(Receipt, error
 		return errs.E(errs.Unavailable, "The worker is stopping.")
 	}
 	j.queue = append(j.queue, &pending{entry: e, weight: weight, done: done})
-	select {
-	case j.wake <- struct{}{}:
-	default:
-	}
+	j.nudge()
 	return nil
 }
 
@@ -110,27 +106,58 @@ func (j *Journal) Commit(ctx context.Context, e *Entry) (Receipt, error) {
 // Run commits until ctx ends; then it commits what is queued, for at most five seconds, and refuses
 // the rest.
 func (j *Journal) Run(ctx context.Context) error {
+	// Commits outlive ctx: one that is in flight when it ends is neither lost nor left unknown.
+	commits, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		j.close(commits, cancel)
+	})
+	defer func() {
+		cancel(nil)
+		if !stop() {
+			<-ended
+		}
+	}()
 	for {
-		select {
-		case <-ctx.Done():
-			j.close(ctx)
-			return nil
-		case <-j.wake:
-		}
 		for batch := j.take(); len(batch) > 0; batch = j.take() {
-			j.commit(ctx, batch)
+			j.commit(commits, batch)
 		}
+		if j.isClosed() {
+			return nil
+		}
+		<-j.wake
 	}
 }
 
-func (j *Journal) close(ctx context.Context) {
+// close refuses further entries, wakes Run for those that are queued, and ends its commits when
+// they take longer than flushTimeout. It returns when commits ends.
+func (j *Journal) close(commits context.Context, cancel context.CancelCauseFunc) {
 	j.mu.Lock()
 	j.closed = true
 	j.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
-	defer cancel()
-	for batch := j.take(); len(batch) > 0; batch = j.take() {
-		j.commit(ctx, batch)
+	j.nudge()
+	limit := time.NewTimer(flushTimeout)
+	defer limit.Stop()
+	select {
+	case <-limit.C:
+		cancel(errs.E(errs.Unavailable, "The worker has stopped before the database answered."))
+	case <-commits.Done():
+	}
+}
+
+func (j *Journal) isClosed() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.closed && len(j.queue) == 0
+}
+
+// nudge makes Run look at the queue.
+func (j *Journal) nudge() {
+	select {
+	case j.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -153,14 +180,15 @@ func (j *Journal) take() []*pending {
 
 // resolve answers a caller and gives its room back.
 func (j *Journal) resolve(p *pending, r Receipt, err error) {
+	if errs.Is(err, errs.StaleClaim) {
+		j.metrics.stale.Inc()
+	}
+	if session := p.entry.Session; session != nil && err != nil && session.err == nil {
+		session.err = err
+	}
 	j.room.Release(p.weight)
 	p.done(r, err)
 }
 
 // errStale is what callers get whose claim is gone.
 var errStale error = errs.E(errs.StaleClaim, "Another worker has the right to this execution.")
-
-// canceled reports whether an error comes from the context alone.
-func canceled(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && errors.Is(err, ctx.Err())
-}

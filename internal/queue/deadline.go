@@ -3,9 +3,11 @@ package queue
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"foundry/internal/execution"
 	"foundry/internal/postgres/dbsqlc"
@@ -23,22 +25,23 @@ func (s *Store) PassDeadlines(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("reading queue deadlines: %w", err)
 	}
-	changed := 0
-	for _, id := range due {
-		n, err := s.passDeadline(ctx, id)
-		if err != nil {
-			return changed, err
-		}
+	passed, err := each(ctx, due, s.passDeadline)
+	ended, waitedErr := each(ctx, waited, s.timeOutQueued)
+	return passed + ended, errors.Join(err, waitedErr)
+}
+
+// each calls f for all ids, so that one which Postgres refuses does not hold up those behind it, and
+// counts. It stops when there is no answer at all.
+func each(ctx context.Context, ids []uuid.UUID, f func(context.Context, uuid.UUID) (int, error)) (changed int, failed error) {
+	for _, id := range ids {
+		n, err := f(ctx, id)
 		changed += n
-	}
-	for _, id := range waited {
-		n, err := s.timeOutQueued(ctx, id)
-		if err != nil {
-			return changed, err
+		failed = errors.Join(failed, err)
+		if _, refused := errors.AsType[*pgconn.PgError](err); err != nil && !refused {
+			break
 		}
-		changed += n
 	}
-	return changed, nil
+	return changed, failed
 }
 
 func (s *Store) passDeadline(ctx context.Context, id uuid.UUID) (int, error) {

@@ -35,7 +35,8 @@ type Queued struct {
 }
 
 // Enqueue admits an execution: when it returns nil, the execution is durable and ready. It is one
-// transaction, and workers are woken with it or, if they have just been woken, within 5 ms.
+// transaction, and workers are woken with it or, if they have just been woken, within 5 ms. errs.NotFound
+// when the organization has no such workflow.
 func (s *Store) Enqueue(ctx context.Context, r Request) (Queued, error) {
 	params, err := enqueueParams(r)
 	if err != nil {
@@ -70,7 +71,7 @@ func enqueueParams(r Request) (dbsqlc.ExecutionEnqueueParams, error) {
 		timeout = &ms
 	}
 	return dbsqlc.ExecutionEnqueueParams{
-		WorkflowID: r.WorkflowID, ID: id, WorkflowVersion: int32(r.Version), Source: string(r.Source),
+		WorkflowID: r.WorkflowID, OrganizationID: r.OrganizationID, ID: id, WorkflowVersion: int32(r.Version), Source: string(r.Source),
 		Priority: int16(r.Priority), TimeoutMs: timeout, QueueTimeoutSeconds: r.QueueTimeout.Seconds(),
 		Inputs: r.Inputs, Day: execution.Day(id), Event: event,
 	}, nil

@@ -122,12 +122,12 @@ func (q *Queries) EventPage(ctx context.Context, arg EventPageParams) ([]EventPa
 }
 
 const partitionsAhead = `-- name: PartitionsAhead :one
-SELECT count(*)::int AS days FROM generate_series(1, 60) AS n
-WHERE to_regclass('execution_logs_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NOT NULL
-  AND to_regclass('execution_events_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NOT NULL
+SELECT (COALESCE(min(n), 61) - 1)::int AS days FROM generate_series(1, 60) AS n
+WHERE to_regclass('execution_logs_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NULL
+   OR to_regclass('execution_events_' || to_char((now() AT TIME ZONE 'UTC')::date + n, 'YYYYMMDD')) IS NULL
 `
 
-// How many days after today have their partitions, without a gap.
+// How many days after today have their partitions, up to the first that has not; 60 at most.
 func (q *Queries) PartitionsAhead(ctx context.Context) (int32, error) {
 	row := q.db.QueryRow(ctx, partitionsAhead)
 	var days int32

@@ -89,28 +89,31 @@ func (q *Queries) ExecutionDeadlinesDue(ctx context.Context) ([]uuid.UUID, error
 
 const executionEnqueue = `-- name: ExecutionEnqueue :one
 WITH workflow AS (
-    UPDATE workflows SET last_number = last_number + 1 WHERE workflows.id = $1 RETURNING workflows.id, organization_id, last_number
+    UPDATE workflows SET last_number = last_number + 1
+    WHERE workflows.id = $1 AND workflows.organization_id = $2
+    RETURNING workflows.id, organization_id, last_number
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, priority, timeout_ms,
         last_seq, queued_at, queue_deadline_at)
-    SELECT $2, w.organization_id, w.id, $3, w.last_number, 'queued', $4, $5, $6,
-        1, now(), now() + make_interval(secs => $7::float8)
+    SELECT $3, w.organization_id, w.id, $4, w.last_number, 'queued', $5, $6, $7,
+        1, now(), now() + make_interval(secs => $8::float8)
     FROM workflow w
     RETURNING id, number, priority, queued_at
 ), stored AS (
-    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $8 FROM execution e
+    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $9 FROM execution e
 ), place AS (
     INSERT INTO execution_queue (execution_id, run_order)
     SELECT e.id, e.queued_at - e.priority * interval '5 minutes' FROM execution e
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
-    SELECT $9, e.id, 1, 'execution.queued', $10::jsonb || jsonb_build_object('number', e.number) FROM execution e
+    SELECT $10, e.id, 1, 'execution.queued', $11::jsonb || jsonb_build_object('number', e.number) FROM execution e
 )
 SELECT number, queued_at FROM execution
 `
 
 type ExecutionEnqueueParams struct {
 	WorkflowID          uuid.UUID
+	OrganizationID      uuid.UUID
 	ID                  uuid.UUID
 	WorkflowVersion     int32
 	Source              string
@@ -128,10 +131,11 @@ type ExecutionEnqueueRow struct {
 }
 
 // One statement: the number under the workflow's lock, the execution, its inputs, its place in the
-// queue and event 1. No row: there is no such workflow.
+// queue and event 1. No row: the organization has no such workflow.
 func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueueParams) (ExecutionEnqueueRow, error) {
 	row := q.db.QueryRow(ctx, executionEnqueue,
 		arg.WorkflowID,
+		arg.OrganizationID,
 		arg.ID,
 		arg.WorkflowVersion,
 		arg.Source,
@@ -438,6 +442,19 @@ SELECT $1, s.id, s.last_seq, 'execution.cancel_requested', $2 FROM signaled s
 func (q *Queries) ExecutionRequestCancel(ctx context.Context, day time.Time, event []byte, iD uuid.UUID) error {
 	_, err := q.db.Exec(ctx, executionRequestCancel, day, event, iD)
 	return err
+}
+
+const executionSettle = `-- name: ExecutionSettle :one
+SELECT started_at FROM executions WHERE id = $1 AND claim = $2 AND finished_at IS NULL FOR NO KEY UPDATE
+`
+
+// Waits until no transaction is under way that might still write the execution: after a lost answer, one
+// may be committing yet. No row: the claim is gone.
+func (q *Queries) ExecutionSettle(ctx context.Context, iD uuid.UUID, claim int64) (*time.Time, error) {
+	row := q.db.QueryRow(ctx, executionSettle, iD, claim)
+	var started_at *time.Time
+	err := row.Scan(&started_at)
+	return started_at, err
 }
 
 const executionSummaries = `-- name: ExecutionSummaries :many

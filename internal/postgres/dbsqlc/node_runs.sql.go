@@ -108,7 +108,8 @@ ON CONFLICT (execution_id, node_key, index, attempt) DO UPDATE SET
     status = EXCLUDED.status, sandbox_id = COALESCE(EXCLUDED.sandbox_id, node_runs.sandbox_id),
     shim_protocol = COALESCE(EXCLUDED.shim_protocol, node_runs.shim_protocol),
     exit_code = EXCLUDED.exit_code, error = EXCLUDED.error, outputs = EXCLUDED.outputs, summary = EXCLUDED.summary,
-    started_at = COALESCE(node_runs.started_at, EXCLUDED.started_at), finished_at = COALESCE(node_runs.finished_at, EXCLUDED.finished_at)
+    started_at = COALESCE(node_runs.started_at, EXCLUDED.started_at), finished_at = EXCLUDED.finished_at
+WHERE node_runs.finished_at IS NULL
 `
 
 type NodeRunUpsertManyParams struct {
@@ -129,7 +130,8 @@ type NodeRunUpsertManyParams struct {
 }
 
 // Written by the journal: the newest state of each node run, one row of the arrays a node run. What is
-// absent is ” or 0 or the zero uuid, and -1 for an exit code, since arrays here hold no nulls.
+// absent is ” or 0 or the zero uuid, and -1 for an exit code, since arrays here hold no nulls. A
+// terminal row stays as it is.
 func (q *Queries) NodeRunUpsertMany(ctx context.Context, arg NodeRunUpsertManyParams) error {
 	_, err := q.db.Exec(ctx, nodeRunUpsertMany,
 		arg.Ids,
