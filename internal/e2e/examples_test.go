@@ -1,0 +1,194 @@
+package e2e
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"foundry/api/client"
+	"foundry/examples"
+	"foundry/internal/workflow"
+)
+
+// example is a workflow of the examples folder and what comes out of it.
+type example struct {
+	file    string
+	inputs  []string // NAME=VALUE
+	outputs map[string]string
+	lines   []string // among the output
+}
+
+func allExamples() []example {
+	return []example{
+		{
+			file: "hello.yaml", inputs: []string{"who=you"},
+			outputs: map[string]string{"message": "Hello, you! I have counted to 3."},
+			lines:   []string{"greet | Hello, you!", "count | counting: 1", "tell | Hello, you! I have counted to 3."},
+		},
+		{
+			file:    "retry.yaml",
+			outputs: map[string]string{"tries": "3"},
+			lines: []string{
+				"flaky | attempt 1: tried 1 times so far", "flaky | the service does not answer",
+				"flaky: started, attempt 3", "flaky | attempt 3: tried 3 times so far", "after | it took 3 attempts",
+			},
+		},
+		{
+			file: "report/report.yaml",
+			// Counted by hand, so to say: by another program in another language.
+			outputs: map[string]string{
+				"orders": "4000", "revenue": "813837.15", "best_month": "2025-12", "best_region": "north",
+			},
+			lines: []string{
+				"check | orders.csv: 4000 orders, all well-formed", "months | 2025-12,530,10304035",
+				"publish | | north | 1635 | 334151.50 |",
+			},
+		},
+	}
+}
+
+func TestExamplesByCommandLine(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	dir := copyExamples(t)
+	for _, ex := range allExamples() {
+		t.Run(ex.file, func(t *testing.T) {
+			i.must("workflow", "push", filepath.Join(dir, ex.file))
+			args := []string{"run", slugOf(t, ex.file), "--follow"}
+			for _, in := range ex.inputs {
+				args = append(args, "-i", in)
+			}
+			out := i.must(args...)
+			for _, line := range ex.lines {
+				if !strings.Contains(out, line+"\n") {
+					t.Errorf("the output lacks the line %q:\n%s", line, out)
+				}
+			}
+			for name, value := range ex.outputs {
+				if !strings.Contains(out, "  "+name+": "+value+"\n") {
+					t.Errorf("the output lacks %s: %s:\n%s", name, value, out)
+				}
+			}
+		})
+	}
+}
+
+func TestExamplesByHTTP(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	for _, ex := range allExamples() {
+		t.Run(ex.file, func(t *testing.T) {
+			i.postExample(ex.file)
+			inputs := map[string]any{}
+			for _, in := range ex.inputs {
+				name, value, _ := strings.Cut(in, "=")
+				inputs[name] = value
+			}
+			id := i.queue(slugOf(t, ex.file), inputs)
+			e := i.ended(id)
+			if e.Status != client.ExecutionStatusCompleted {
+				t.Fatalf("the execution is %s: %+v", e.Status, e.Error)
+			}
+			var outputs map[string]string
+			if err := json.Unmarshal(e.Outputs, &outputs); err != nil {
+				t.Fatal(err)
+			}
+			delete(outputs, "chart_bytes") // TestReportDrawsAChart looks at it
+			if diff := cmp.Diff(ex.outputs, outputs); diff != "" {
+				t.Errorf("outputs (-want +got):\n%s", diff)
+			}
+			for _, n := range i.nodes(id) {
+				if n.FinishedAt == nil {
+					t.Errorf("node %s is %s after the end", n.Key, n.Status)
+				}
+			}
+		})
+	}
+}
+
+func TestReportDrawsAChart(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	i.postExample("report/report.yaml")
+	id := i.queue("report", map[string]any{"title": "Orders & <more>"})
+	if e := i.ended(id); e.Status != client.ExecutionStatusCompleted {
+		t.Fatalf("the execution is %s: %+v", e.Status, e.Error)
+	}
+	var bars, titles int
+	for decoder := xml.NewDecoder(strings.NewReader(string(i.logs(id, "chart")))); ; {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("the chart is no XML: %v", err)
+		}
+		switch token := token.(type) {
+		case xml.StartElement:
+			if token.Name.Local == "rect" {
+				bars++
+			}
+		case xml.CharData:
+			if string(token) == "Orders & <more>" {
+				titles++
+			}
+		}
+	}
+	if bars != 12 || titles != 2 {
+		t.Errorf("the chart has %d bars and %d titles, want 12 and 2", bars, titles)
+	}
+	for _, n := range i.nodes(id) {
+		if n.Key == "publish" && !strings.Contains(n.Summary, "Best month 2025-12, best region north.") {
+			t.Errorf("the summary is %q", n.Summary)
+		}
+	}
+}
+
+// postExample stores an example by HTTP, with its files as JSON.
+func (i *installation) postExample(name string) {
+	i.t.Helper()
+	source, err := fs.ReadFile(examples.Files, name)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	definition, diagnostics := workflow.Compile(source)
+	if definition == nil {
+		i.t.Fatal(diagnostics)
+	}
+	var files []client.File
+	for _, f := range definition.Files {
+		text, err := fs.ReadFile(examples.Files, filepath.ToSlash(filepath.Join(filepath.Dir(name), f.Source)))
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		files = append(files, client.File{Path: f.Path, Text: string(text)})
+	}
+	body := client.NewWorkflow{Source: string(source), Files: files}
+	if status := i.call(http.MethodPost, "/workflows", body, nil); status != http.StatusCreated {
+		i.t.Fatalf("storing %s: %d", name, status)
+	}
+}
+
+func slugOf(t *testing.T, name string) string {
+	t.Helper()
+	return strings.TrimSuffix(filepath.Base(name), ".yaml")
+}
+
+// copyExamples puts the embedded examples into a folder.
+func copyExamples(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, examples.Files); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}

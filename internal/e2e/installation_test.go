@@ -1,0 +1,254 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"foundry/api/client"
+	"foundry/internal/pgtest"
+)
+
+// installation is one Foundry: a database, a control plane and a worker as two processes.
+type installation struct {
+	t        *testing.T
+	dir      string // working directory and state
+	database string
+	url      string
+	token    string
+	port     int
+	serve    *proc
+	worker   *proc
+}
+
+// start brings up an installation. The control plane has a fixed port, so that it can be started again.
+func start(t *testing.T) *installation {
+	t.Helper()
+	i := &installation{t: t, dir: t.TempDir(), database: pgtest.Database(t)}
+	i.port = freePort(t)
+	i.url = "http://127.0.0.1:" + strconv.Itoa(i.port)
+	token := spawn(t, i.dir, environ("DATABASE_URL="+i.database), nil, "admin", "token")
+	if code := token.wait(); code != 0 {
+		t.Fatalf("admin token: exit code %d: %s", code, token.err.String())
+	}
+	i.token = strings.TrimSpace(token.out.String())
+	i.startServe()
+	i.startWorker()
+	return i
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is a TCP listener
+}
+
+func (i *installation) startServe() {
+	i.t.Helper()
+	i.serve = spawn(i.t, i.dir, environ("DATABASE_URL="+i.database, "PORT="+strconv.Itoa(i.port)), nil, "serve")
+	eventually(i.t, func() error {
+		resp, err := http.Get(i.url + "/readyz") //nolint:noctx // eventually gives up
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("/readyz answers %d", resp.StatusCode)
+		}
+		return nil
+	})
+}
+
+func (i *installation) startWorker() {
+	i.t.Helper()
+	i.worker = spawn(i.t, i.dir, environ("DATABASE_URL="+i.database, "PORT=0", "FOUNDRY_STATE_DIR="+filepath.Join(i.dir, "state")), nil, "worker")
+}
+
+// client is the environment of commands that talk to the installation.
+func (i *installation) client() []string {
+	return environ("FOUNDRY_URL="+i.url, "FOUNDRY_TOKEN="+i.token)
+}
+
+// cli runs a command to its end.
+func (i *installation) cli(args ...string) *proc {
+	i.t.Helper()
+	p := spawn(i.t, i.dir, i.client(), nil, args...)
+	p.wait()
+	return p
+}
+
+// must runs a command that succeeds, and returns its stdout.
+func (i *installation) must(args ...string) string {
+	i.t.Helper()
+	p := i.cli(args...)
+	if p.code() != 0 {
+		i.t.Fatalf("foundry %s: exit code %d\n%s%s", p.name, p.code(), tail(p.out.String()), p.err.String())
+	}
+	return p.out.String()
+}
+
+// push stores a workflow text, with files beside it.
+func (i *installation) push(text string, files map[string][]byte) {
+	i.t.Helper()
+	dir := i.t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			i.t.Fatal(err)
+		}
+	}
+	name := filepath.Join(dir, "workflow.yaml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		i.t.Fatal(err)
+	}
+	i.must("workflow", "push", name)
+}
+
+// call asks the API and decodes its answer; it returns the status.
+func (i *installation) call(method, path string, body, answer any) int {
+	i.t.Helper()
+	return call(i.t, i.url, i.token, method, path, body, answer)
+}
+
+func call(t *testing.T, url, token, method, path string, body, answer any) int {
+	t.Helper()
+	var content io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, url+"/api/v1"+path, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	if answer != nil && resp.StatusCode < 300 {
+		if err := json.Unmarshal(text, answer); err != nil {
+			t.Fatalf("%s %s: %v in %s", method, path, err, tail(string(text)))
+		}
+	}
+	if resp.StatusCode >= 500 {
+		t.Errorf("%s %s: %d %s", method, path, resp.StatusCode, tail(string(text)))
+	}
+	return resp.StatusCode
+}
+
+// queue starts an execution and returns its id.
+func (i *installation) queue(workflow string, inputs map[string]any) string {
+	i.t.Helper()
+	return queue(i.t, i.url, i.token, workflow, inputs)
+}
+
+func queue(t *testing.T, url, token, workflow string, inputs map[string]any) string {
+	t.Helper()
+	var queued client.ExecutionQueued
+	if status := call(t, url, token, http.MethodPost, "/workflows/"+workflow+"/executions", map[string]any{"inputs": inputs}, &queued); status != http.StatusAccepted {
+		t.Fatalf("queuing %s: %d", workflow, status)
+	}
+	return queued.ID.String()
+}
+
+func (i *installation) execution(id string) client.Execution {
+	i.t.Helper()
+	var e client.Execution
+	if status := i.call(http.MethodGet, "/executions/"+id, nil, &e); status != http.StatusOK {
+		i.t.Fatalf("reading execution %s: %d", id, status)
+	}
+	return e
+}
+
+func (i *installation) nodes(id string) []client.NodeRun {
+	i.t.Helper()
+	var runs client.NodeRuns
+	if status := i.call(http.MethodGet, "/executions/"+id+"/nodes", nil, &runs); status != http.StatusOK {
+		i.t.Fatalf("reading the nodes of %s: %d", id, status)
+	}
+	return runs.Data
+}
+
+// ended waits for the end of an execution.
+func (i *installation) ended(id string) client.Execution {
+	i.t.Helper()
+	var e client.Execution
+	eventually(i.t, func() error {
+		if e = i.execution(id); e.FinishedAt == nil {
+			return fmt.Errorf("execution %s is %s", id, e.Status)
+		}
+		return nil
+	})
+	return e
+}
+
+// says waits until the node's output holds the text.
+func (i *installation) says(id, node, text string) {
+	i.t.Helper()
+	eventually(i.t, func() error {
+		if got := i.logs(id, node); !strings.Contains(string(got), text) {
+			return fmt.Errorf("%s says %q", node, tail(string(got)))
+		}
+		return nil
+	})
+}
+
+// logs are the bytes that GET …/logs has of a node, nil before it has started.
+func (i *installation) logs(id, node string) []byte {
+	i.t.Helper()
+	req, err := http.NewRequestWithContext(i.t.Context(), http.MethodGet, i.url+"/api/v1/executions/"+id+"/logs?node="+node, nil)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+i.token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil
+	}
+	return text
+}
+
+// alive reports whether a process exists and is no zombie.
+func alive(pid int) bool {
+	if syscall.Kill(pid, 0) != nil {
+		return false
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return !os.IsNotExist(err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	return !strings.HasPrefix(rest, "Z")
+}
