@@ -14,24 +14,17 @@ import (
 // buildGraph connects the nodes, or reports needs that do not exist and circles.
 func (c *compiler) buildGraph() {
 	nodes := make([]graph.Node, len(c.def.Nodes))
-	keys := make([]string, len(c.def.Nodes))
-	for i, n := range c.def.Nodes {
-		keys[i] = n.Key
-	}
-	known := make(map[string]bool, len(keys))
-	for _, key := range keys {
-		known[key] = true
-	}
+	keys := c.nodeNames()
 	for i, n := range c.def.Nodes {
 		nodes[i] = graph.Node{Key: n.Key, ContinueOnError: n.ContinueOnError, HasCondition: n.If != nil}
 		for at, need := range n.Needs {
 			switch v := c.nodes[i].needs[at]; {
 			case need == n.Key:
-				c.fault(v.span, v.path, "self_need", fmt.Sprintf("The node %q needs itself.", need), "")
-			case !known[need]:
-				c.fault(v.span, v.path, "unknown_need", fmt.Sprintf("There is no node %q.", need), didYouMean(need, keys))
-			default:
+				c.fault(v.mark, v.path, "self_need", fmt.Sprintf("The node %q needs itself.", need), "")
+			case keys.exact(need):
 				nodes[i].Needs = append(nodes[i].Needs, need)
+			case !c.full():
+				c.fault(v.mark, v.path, "unknown_need", fmt.Sprintf("There is no node %q.", need), keys.didYouMean(need))
 			}
 		}
 	}
@@ -46,106 +39,142 @@ func (c *compiler) buildGraph() {
 func (c *compiler) cycle(path []string) {
 	i := slices.IndexFunc(c.def.Nodes, func(n Node) bool { return n.Key == path[0] })
 	v := c.nodes[i].needs[slices.Index(c.def.Nodes[i].Needs, path[1])]
-	c.fault(v.span, v.path, "cycle", fmt.Sprintf("Nodes wait for each other: %s.", strings.Join(path, " → ")), "Each node needs the one after it; remove one of these needs.")
+	c.fault(v.mark, v.path, "cycle", fmt.Sprintf("Nodes wait for each other: %s.", strings.Join(path, " → ")), "Each node needs the one after it; remove one of these needs.")
 }
 
-func didYouMean(word string, candidates []string) string {
-	if near := spelling.Nearest(word, candidates); near != "" {
+// names are the names of one kind of thing, in text order.
+type names struct {
+	list   []string
+	folded map[string]int // by name in lower case: the index of the first
+}
+
+func newNames[T any](things []T, name func(T) string) names {
+	n := names{folded: make(map[string]int, len(things))}
+	for i, thing := range things {
+		n.list = append(n.list, name(thing))
+		if _, taken := n.folded[strings.ToLower(name(thing))]; !taken {
+			n.folded[strings.ToLower(name(thing))] = i
+		}
+	}
+	return n
+}
+
+// find looks a name up as expressions do, without regard to case, and returns its index.
+func (n names) find(name string) (int, bool) {
+	i, ok := n.folded[strings.ToLower(name)]
+	if ok && n.list[i] != name {
+		if exact := slices.Index(n.list, name); exact >= 0 {
+			return exact, true
+		}
+	}
+	return i, ok
+}
+
+// exact reports whether there is the name as it is written.
+func (n names) exact(name string) bool {
+	i, ok := n.find(name)
+	return ok && n.list[i] == name
+}
+
+func (n names) didYouMean(name string) string {
+	if near := spelling.Nearest(name, n.list); near != "" {
 		return fmt.Sprintf("Did you mean %q?", near)
 	}
 	return ""
 }
 
+func (c *compiler) nodeNames() names {
+	return newNames(c.def.Nodes, func(n Node) string { return n.Key })
+}
+
+func outputNames(outputs []Output) names {
+	return newNames(outputs, func(o Output) string { return o.Name })
+}
+
+// checker compares references with what there is.
+type checker struct {
+	*compiler
+	inputs, env, nodes, properties names
+}
+
 // check reports what could be read but not run. It is not done for stored versions.
 func (c *compiler) check() {
+	k := checker{
+		compiler:   c,
+		inputs:     newNames(c.def.Inputs, func(in Input) string { return in.Name }),
+		env:        newNames(c.def.Env, func(v EnvVar) string { return v.Name }),
+		nodes:      c.nodeNames(),
+		properties: newNames([]string{"outputs", "status"}, func(name string) string { return name }),
+	}
 	for _, s := range c.sites {
-		for _, err := range s.found.Check(s.place.scope()) {
+		if c.full() {
+			return
+		}
+		scope := s.place.scope()
+		for _, err := range s.found.Check(scope) {
 			c.exprFault(s.v, s.base, err)
 		}
 		for _, ref := range s.found.References() {
-			if len(ref.Path) > 0 && ref.Path[0] != "*" {
-				c.reference(s, ref)
+			if slices.Contains(scope.Contexts, ref.Context) && len(ref.Path) > 0 && ref.Path[0] != "*" && !c.full() {
+				k.reference(s, ref)
 			}
 		}
 	}
 }
 
-// reference checks a name that is known before evaluation. GitHub looks names up without
-// regard to case, and so do we.
-func (c *compiler) reference(s site, ref expr.Reference) {
+// reference checks a name that is known before evaluation.
+func (k *checker) reference(s site, ref expr.Reference) {
 	name := ref.Path[0]
 	switch ref.Context {
 	case "inputs":
-		names := make([]string, len(c.def.Inputs))
-		for i, in := range c.def.Inputs {
-			names[i] = in.Name
-		}
-		c.named(s, ref, 0, "unknown_input", fmt.Sprintf("The workflow has no input %q.", name), names)
+		k.find(k.inputs, s, ref, 0, "unknown_input", fmt.Sprintf("The workflow has no input %q.", name))
 	case "env":
-		if s.place != placeWorkflowEnv {
-			c.named(s, ref, 0, "unknown_env", fmt.Sprintf("The workflow's env has no variable %q.", name), envNames(c.def.Env))
-		}
+		k.find(k.env, s, ref, 0, "unknown_env", fmt.Sprintf("The workflow's env has no variable %q.", name))
 	case "nodes":
-		if s.place != placeWorkflowEnv {
-			c.nodeReference(s, ref)
-		}
+		k.node(s, ref)
 	}
 }
 
-func envNames(env []EnvVar) []string {
-	names := make([]string, len(env))
-	for i, v := range env {
-		names[i] = v.Name
+// find returns the index of one part of a reference among names, or reports that there is
+// no such name.
+func (k *checker) find(among names, s site, ref expr.Reference, part int, code, message string) (int, bool) {
+	i, ok := among.find(ref.Path[part])
+	if !ok {
+		k.fault(k.place(s, ref, part), s.v.path, code, message, among.didYouMean(ref.Path[part]))
 	}
-	return names
+	return i, ok
 }
 
-// named reports a part of a reference that is none of the names.
-func (c *compiler) named(s site, ref expr.Reference, part int, code, message string, names []string) bool {
-	if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, ref.Path[part]) }) {
-		return true
-	}
-	c.fault(c.at(s.v, s.base+ref.PathPos[part], len(ref.Path[part])), s.v.path, code, message, didYouMean(ref.Path[part], names))
-	return false
+func (k *checker) place(s site, ref expr.Reference, part int) mark {
+	return k.at(s.v, s.base+ref.PathPos[part], len(ref.Path[part]))
 }
 
-func (c *compiler) nodeReference(s site, ref expr.Reference) {
-	keys := make([]string, len(c.def.Nodes))
-	for i, n := range c.def.Nodes {
-		keys[i] = n.Key
-	}
-	if !c.named(s, ref, 0, "unknown_node", fmt.Sprintf("There is no node %q.", ref.Path[0]), keys) {
+func (k *checker) node(s site, ref expr.Reference) {
+	i, ok := k.find(k.nodes, s, ref, 0, "unknown_node", fmt.Sprintf("There is no node %q.", ref.Path[0]))
+	if !ok {
 		return
 	}
-	index := slices.Index(keys, ref.Path[0])
-	if index < 0 {
-		index = slices.IndexFunc(keys, func(key string) bool { return strings.EqualFold(key, ref.Path[0]) })
-	}
-	at := c.at(s.v, s.base+ref.PathPos[0], len(ref.Path[0]))
+	key := k.def.Nodes[i].Key
 	switch {
-	case s.node == index:
-		c.fault(at, s.v.path, "not_upstream", fmt.Sprintf("The node %q cannot see itself.", keys[index]), "")
-	case s.node >= 0 && c.def.Graph != nil && !c.def.Graph.IsAncestor(index, s.node):
-		c.fault(at, s.v.path, "not_upstream", fmt.Sprintf("The node %q does not need %q, so it may run before it.", keys[s.node], keys[index]),
-			fmt.Sprintf("Add %q to its needs.", keys[index]))
+	case s.node == i:
+		k.fault(k.place(s, ref, 0), s.v.path, "not_upstream", fmt.Sprintf("The node %q cannot see itself.", key), "")
+	case s.node >= 0 && k.def.Graph != nil && !k.def.Graph.IsAncestor(i, s.node):
+		k.fault(k.place(s, ref, 0), s.v.path, "not_upstream",
+			fmt.Sprintf("The node %q does not need %q, so it may run before it.", k.def.Nodes[s.node].Key, key), fmt.Sprintf("Add %q to its needs.", key))
 	}
 	if len(ref.Path) < 2 || ref.Path[1] == "*" {
 		return
 	}
-	if !c.named(s, ref, 1, "unknown_property", fmt.Sprintf("A node has outputs and a status, but no %q.", ref.Path[1]), []string{"outputs", "status"}) {
-		return
+	property, ok := k.find(k.properties, s, ref, 1, "unknown_property", fmt.Sprintf("A node has outputs and a status, but no %q.", ref.Path[1]))
+	if ok && k.properties.list[property] == "outputs" {
+		k.output(s, ref, &k.def.Nodes[i])
 	}
-	c.outputReference(s, ref, &c.def.Nodes[index])
 }
 
-// outputReference checks the outputs of set nodes; those of commands are not known before.
-func (c *compiler) outputReference(s site, ref expr.Reference, n *Node) {
-	if n.Kind != KindSet || len(ref.Path) < 3 || ref.Path[2] == "*" || !strings.EqualFold(ref.Path[1], "outputs") {
+// output checks the outputs of set nodes; those of commands are not known before.
+func (k *checker) output(s site, ref expr.Reference, n *Node) {
+	if n.Kind != KindSet || len(ref.Path) < 3 || ref.Path[2] == "*" {
 		return
 	}
-	names := make([]string, len(n.Set))
-	for i, out := range n.Set {
-		names[i] = out.Name
-	}
-	c.named(s, ref, 2, "unknown_output", fmt.Sprintf("The node %q does not set %q.", n.Key, ref.Path[2]), names)
+	k.find(outputNames(n.Set), s, ref, 2, "unknown_output", fmt.Sprintf("The node %q does not set %q.", n.Key, ref.Path[2]))
 }

@@ -49,7 +49,6 @@ func Load(text []byte, grammar int) (*Definition, error) {
 // compiler reads one text into one definition.
 type compiler struct {
 	report
-	src   *source
 	text  string
 	def   *Definition // nil when the text is no mapping
 	nodes []*nodeText // as def.Nodes
@@ -58,7 +57,7 @@ type compiler struct {
 
 func newCompiler(text []byte) *compiler {
 	s := strings.TrimPrefix(string(text), "\ufeff")
-	return &compiler{text: s, src: newSource(s)}
+	return &compiler{text: s, report: report{src: newSource(s)}}
 }
 
 // site is a place with an expression, to be checked once all names are known.
@@ -75,7 +74,7 @@ type site struct {
 
 // read builds the definition.
 func (c *compiler) read() {
-	root := parse(c.text, c.src, &c.report)
+	root := parse(c.text, &c.report)
 	if root == nil || root.shape != shapeMap {
 		return
 	}
@@ -118,6 +117,9 @@ func (c *compiler) object(v *value, fields []field) {
 		return
 	}
 	for _, e := range v.entries {
+		if c.full() {
+			return
+		}
 		i := slices.IndexFunc(fields, func(f field) bool { return f.key == e.key })
 		if i < 0 {
 			c.unknownKey(e, fields)
@@ -140,7 +142,7 @@ func (c *compiler) unknownKey(e entry, fields []field) {
 		slices.Sort(keys)
 		hint = fmt.Sprintf("Known here: %s.", strings.Join(keys, ", "))
 	}
-	c.fault(e.span, e.path, "unknown_key", fmt.Sprintf("Unknown key %q.", e.key), hint)
+	c.fault(e.mark, e.path, "unknown_key", fmt.Sprintf("Unknown key %q.", e.key), hint)
 }
 
 // habit answers the keys that people bring from GitHub Actions.
@@ -173,6 +175,6 @@ func (c *compiler) require(v *value, key string) bool {
 	if v.entry(key) != nil {
 		return true
 	}
-	c.fault(v.span, v.path, "missing_key", fmt.Sprintf("The key %q is missing.", key), "")
+	c.fault(v.mark, v.path, "missing_key", fmt.Sprintf("The key %q is missing.", key), "")
 	return false
 }

@@ -33,7 +33,8 @@ type Diagnostic struct {
 // Diagnostics are sorted by position.
 type Diagnostics []Diagnostic
 
-// maxDiagnostics bounds the answer; who has 100 faults mends those first.
+// maxDiagnostics bounds the answer, errors and warnings each; who has 100 faults mends those
+// first.
 const maxDiagnostics = 100
 
 // Failed reports whether one of them refuses the text.
@@ -59,11 +60,10 @@ func (d Diagnostic) String() string {
 	return s
 }
 
-// sorted puts errors of one place before its warnings, drops repeats and what is too much.
+// sorted puts errors of one place before its warnings and drops repeats.
 func sorted(ds Diagnostics) Diagnostics {
 	slices.SortStableFunc(ds, func(a, b Diagnostic) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), strings.Compare(string(a.Severity), string(b.Severity)))
 	})
-	ds = slices.Compact(ds)
-	return ds[:min(len(ds), maxDiagnostics)]
+	return slices.Compact(ds)
 }

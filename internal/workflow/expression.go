@@ -32,21 +32,21 @@ func (p place) scope() expr.Scope {
 	return expr.Scope{Contexts: []string{"inputs", "nodes", "env", "execution"}}
 }
 
-// at is the span of n bytes at an offset of a scalar's text. Scalars may be written with
+// at is the place of n bytes at an offset of a scalar's text. Scalars may be written with
 // escapes, folded or indented, so the place is found through what cannot be written
 // otherwise: the nth ${{ of the text is the nth of the source.
-func (c *compiler) at(v *value, offset, n int) span {
+func (c *compiler) at(v *value, offset, n int) mark {
 	const open = "${{"
 	offset = min(offset, len(v.text))
 	if last := strings.LastIndex(v.text[:min(offset+len(open), len(v.text))], open); last >= 0 {
 		nth := strings.Count(v.text[:last], open)
-		line, column, ok := c.src.find(v.span.line, v.span.column, open, nth)
+		line, column, ok := c.src.find(v.mark.line, v.mark.column, open, nth)
 		if !ok {
-			return v.span
+			return v.mark
 		}
 		return c.follow(line, column, v.text[last:offset], n)
 	}
-	line, column := v.span.line, v.span.column
+	line, column := c.src.within(v.mark.line, v.mark.column)
 	if v.block {
 		line, column = line+1, 1
 	} else if strings.IndexByte(`'"`, (c.src.at(line, column) + " ")[0]) >= 0 {
@@ -57,26 +57,26 @@ func (c *compiler) at(v *value, offset, n int) span {
 
 // follow walks from a position over text, as long as the source reads like it; across
 // lines it skips the indentation.
-func (c *compiler) follow(line, column int, text string, n int) span {
+func (c *compiler) follow(line, column int, text string, n int) mark {
 	lines := strings.Split(text, "\n")
 	for i, part := range lines {
 		here := c.src.at(line, column)
 		if !strings.HasPrefix(here, part) {
 			trimmed := strings.TrimLeft(here, " \t")
 			if !strings.HasPrefix(trimmed, part) {
-				return c.src.rest(line, column)
+				return mark{line: line, column: column}
 			}
 			column += len(here) - len(trimmed)
 		}
 		if i == len(lines)-1 {
-			return c.src.span(line, column+utf8.RuneCountInString(part), n)
+			return mark{line, column + utf8.RuneCountInString(part), n}
 		}
 		if line == len(c.src.lines) {
 			break
 		}
 		line, column = line+1, 1
 	}
-	return c.src.rest(line, column)
+	return mark{line: line, column: column}
 }
 
 // exprFault reports a fault of an expression that begins at base in v's text, on the word
@@ -108,7 +108,7 @@ func (c *compiler) template(v *value, p place, node int) *expr.Template {
 		if v.shape != shapeNull {
 			hint = "Write it as JSON in a string; fromJSON() reads it."
 		}
-		c.fault(v.span, v.path, "bad_type", fmt.Sprintf("Expected a string, a number, true or false, found %s.", v.shape), hint)
+		c.fault(v.mark, v.path, "bad_type", fmt.Sprintf("Expected a string, a number, true or false, found %s.", v.shape), hint)
 	case shapeInvalid:
 	}
 	return nil
@@ -123,7 +123,7 @@ func (c *compiler) condition(v *value, node int) *expr.Expr {
 		if v.shape == shapeNull {
 			hint = "An expression that starts with ! needs quotes or ${{ }}." // YAML takes it for a tag
 		}
-		c.fault(v.span, v.path, "bad_type", fmt.Sprintf("Expected an expression, found %s.", v.shape), hint)
+		c.fault(v.mark, v.path, "bad_type", fmt.Sprintf("Expected an expression, found %s.", v.shape), hint)
 		return nil
 	case shapeInvalid:
 		return nil
@@ -165,12 +165,14 @@ func (c *compiler) env(v *value, p place, node int) []EnvVar {
 	var vars []EnvVar
 	for _, e := range v.entries {
 		switch {
+		case c.full():
+			return vars
 		case !validVariable.MatchString(e.key):
-			c.fault(e.span, e.path, "bad_key", fmt.Sprintf("%q cannot be the name of a variable.", e.key), "A name begins with a letter or _ and goes on with letters, digits and _.")
+			c.fault(e.mark, e.path, "bad_key", fmt.Sprintf("%q cannot be the name of a variable.", e.key), "A name begins with a letter or _ and goes on with letters, digits and _.")
 		case len(e.key) > MaxKey:
-			c.fault(e.span, e.path, "too_large", fmt.Sprintf("A name has at most %d characters; this one has %d.", MaxKey, len(e.key)), "")
+			c.fault(e.mark, e.path, "too_large", fmt.Sprintf("A name has at most %d characters; this one has %d.", MaxKey, len(e.key)), "")
 		case strings.HasPrefix(e.key, "FOUNDRY_"):
-			c.fault(e.span, e.path, "reserved_name", fmt.Sprintf("The name %q is reserved: FOUNDRY_ is set by Foundry.", e.key), "Choose another prefix.")
+			c.fault(e.mark, e.path, "reserved_name", fmt.Sprintf("The name %q is reserved: FOUNDRY_ is set by Foundry.", e.key), "Choose another prefix.")
 		default:
 			if t := c.template(e.value, p, node); t != nil {
 				vars = append(vars, EnvVar{Name: e.key, Value: t})
@@ -187,7 +189,7 @@ func (c *compiler) outputs(v *value, p place, node int) []Output {
 	}
 	var list []Output
 	for _, e := range v.entries {
-		if !c.key(e) {
+		if c.full() || !c.key(e) {
 			continue
 		}
 		if t := c.template(e.value, p, node); t != nil {

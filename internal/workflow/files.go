@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 const pathHint = "Write a relative path with slashes and without .. in it, as in data/input.csv."
@@ -17,24 +18,29 @@ func (c *compiler) files(v *value) []File {
 		return nil
 	}
 	var list []File
+	owners := make(map[string]File) // of files, and of the folders above them
 	for _, e := range v.entries {
+		if c.full() {
+			break
+		}
 		to, ok := inside(e.key)
 		if !ok {
-			c.fault(e.span, e.path, "bad_path", fmt.Sprintf("%q is not a path inside the workspace.", e.key), pathHint)
+			c.fault(e.mark, e.path, "bad_path", fmt.Sprintf("%q is not a path inside the workspace.", e.key), pathHint)
 		}
 		text, isPlain := c.plain(e.value)
 		from, inFolder := inside(text)
 		if isPlain && !inFolder {
-			c.fault(e.value.span, e.path, "bad_path", fmt.Sprintf("%q is not a path beside the workflow's text.", text), pathHint)
+			c.fault(e.value.mark, e.path, "bad_path", fmt.Sprintf("%q is not a path beside the workflow's text.", text), pathHint)
 		}
 		if !ok || !isPlain || !inFolder {
 			continue
 		}
-		if at := slices.IndexFunc(list, func(f File) bool { return collide(f.Path, to) }); at >= 0 {
-			c.fault(e.span, e.path, "conflict", collision(list[at].Path, to), "")
+		f := File{Path: to, Source: from, Line: e.mark.line, Column: e.mark.column}
+		if other, ok := occupy(owners, f); !ok {
+			c.fault(e.mark, e.path, "conflict", collision(other.Path, to), "")
 			continue
 		}
-		list = append(list, File{Path: to, Source: from, Line: e.span.line, Column: e.span.column})
+		list = append(list, f)
 	}
 	return list
 }
@@ -48,9 +54,24 @@ func inside(p string) (string, bool) {
 	return clean, ok
 }
 
-// collide reports whether two files cannot be in one workspace.
-func collide(a, b string) bool {
-	return a == b || strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/")
+// occupy enters a file, or returns the one that is in its way: at its path, or a file where
+// the other needs a folder.
+func occupy(owners map[string]File, f File) (File, bool) {
+	if other, taken := owners[f.Path]; taken {
+		return other, false
+	}
+	var folders []string
+	for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
+		if other := owners[dir]; other.Path == dir {
+			return other, false
+		}
+		folders = append(folders, dir)
+	}
+	owners[f.Path] = f
+	for _, dir := range folders {
+		owners[dir] = f
+	}
+	return f, true
 }
 
 // collision says why two files cannot be in one workspace, in the order of the text.
@@ -67,32 +88,35 @@ func collision(a, b string) string {
 // CheckFiles compares the files that came with a text (sizes in bytes by path in the
 // workspace, Definition.Files[i].Path) with those that the text lists.
 func CheckFiles(d *Definition, given map[string]int64) Diagnostics {
-	var r report
+	var list Diagnostics
+	fault := func(at File, path, code, message, hint string) {
+		list = append(list, Diagnostic{
+			Code: code, Severity: SeverityError, Message: message, Hint: hint, Path: path,
+			Line: at.Line, Column: at.Column, EndLine: at.Line, EndColumn: at.Column + utf8.RuneCountInString(at.Path),
+		})
+	}
 	var total int64
 	rest := make(map[string]bool, len(given))
 	for name, size := range given {
 		total += size
 		rest[name] = true
 	}
-	for _, f := range d.Files {
+	top := File{Line: 1, Column: 1}
+	for i, f := range d.Files {
+		if i == 0 {
+			top = f
+		}
 		if !rest[f.Path] {
-			r.fault(fileSpan(f), "/files/"+escapePointer(f.Path), "file_missing", fmt.Sprintf("The file %q did not come with the text.", f.Source), "")
+			fault(f, "/files/"+escapePointer(f.Path), "file_missing", fmt.Sprintf("The file %q did not come with the text.", f.Source), "")
 		}
 		delete(rest, f.Path)
 	}
-	top := span{line: 1, column: 1, endLine: 1, endColumn: 1}
-	if len(d.Files) > 0 {
-		top = fileSpan(d.Files[0])
-	}
 	for _, name := range slices.Sorted(maps.Keys(rest)) {
-		r.fault(top, "/files", "file_unlisted", fmt.Sprintf("The file %q came with the text, which does not list it.", name), "Add it to files.")
+		fault(top, "/files", "file_unlisted", fmt.Sprintf("The file %q came with the text, which does not list it.", name), "Add it to files.")
 	}
 	if total > MaxFiles {
-		r.fault(top, "/files", "too_large", fmt.Sprintf("The files of a version have at most %d MiB together; these have %d bytes.", MaxFiles>>20, total), "")
+		fault(top, "/files", "too_large", fmt.Sprintf("The files of a version have at most %d MiB together; these have %d bytes.", MaxFiles>>20, total), "")
 	}
-	return sorted(r.list)
-}
-
-func fileSpan(f File) span {
-	return span{line: f.Line, column: f.Column, endLine: f.Line, endColumn: f.Column + len([]rune(f.Path))}
+	list = sorted(list)
+	return list[:min(len(list), maxDiagnostics)]
 }

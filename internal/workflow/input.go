@@ -44,19 +44,19 @@ func (c *compiler) inputFields(in *Input) []field {
 }
 
 func (c *compiler) input(in *Input, v *value) {
-	before := len(c.list)
+	before := c.errors
 	c.object(v, c.inputFields(in))
-	if v.shape != shapeMap || len(c.list) > before {
+	if v.shape != shapeMap || c.errors > before {
 		return // what follows compares the parts, which are not all known
 	}
-	if c.limitsFit(in, v); len(c.list) > before {
+	if c.limitsFit(in, v); c.errors > before {
 		return
 	}
 	if e := v.entry("enum"); e != nil {
 		for i, allowed := range in.Enum {
 			typed := Input{Name: in.Name, Type: in.Type}
 			if problem := typed.problem(allowed); problem != "" {
-				c.fault(e.value.items[i].span, e.value.items[i].path, "bad_value", "The allowed value "+problem, quoteHint(in, allowed))
+				c.fault(e.value.items[i].mark, e.value.items[i].path, "bad_value", "The allowed value "+problem, quoteHint(in, allowed))
 			}
 		}
 	}
@@ -65,12 +65,12 @@ func (c *compiler) input(in *Input, v *value) {
 		return
 	}
 	if e.value.shape == shapeNull {
-		c.fault(e.value.span, e.path, "bad_default", "The default is empty.", "Leave the key out for no default.")
+		c.fault(e.value.mark, e.path, "bad_default", "The default is empty.", "Leave the key out for no default.")
 	} else if problem := in.problem(in.Default); problem != "" {
-		c.fault(e.value.span, e.path, "bad_default", "The default "+problem, quoteHint(in, in.Default))
+		c.fault(e.value.mark, e.path, "bad_default", "The default "+problem, quoteHint(in, in.Default))
 	}
 	if in.Required {
-		c.warn(e.span, e.path, "default_of_required", fmt.Sprintf("The input %q is required, so its default is never used.", in.Name), "Leave out required or default.")
+		c.warn(e.mark, e.path, "default_of_required", fmt.Sprintf("The input %q is required, so its default is never used.", in.Name), "Leave out required or default.")
 	}
 }
 
@@ -101,16 +101,16 @@ func (c *compiler) limitsFit(in *Input, v *value) {
 		{"enum", numeric || in.Type == InputString || in.Type == InputBoolean},
 	} {
 		if e := v.entry(rule.key); e != nil && !rule.ok {
-			c.fault(e.span, e.path, "wrong_type", fmt.Sprintf("The key %q says nothing about an input of type %s.", rule.key, in.Type), "")
+			c.fault(e.mark, e.path, "wrong_type", fmt.Sprintf("The key %q says nothing about an input of type %s.", rule.key, in.Type), "")
 		}
 	}
 	if in.Minimum != nil && in.Maximum != nil && *in.Minimum > *in.Maximum {
 		e := v.entry("maximum")
-		c.fault(e.value.span, e.path, "out_of_range", "The maximum is below the minimum.", "")
+		c.fault(e.value.mark, e.path, "out_of_range", "The maximum is below the minimum.", "")
 	}
 	if in.MinLength != nil && in.MaxLength != nil && *in.MinLength > *in.MaxLength {
 		e := v.entry("max-length")
-		c.fault(e.value.span, e.path, "out_of_range", "The longest length is below the shortest.", "")
+		c.fault(e.value.mark, e.path, "out_of_range", "The longest length is below the shortest.", "")
 	}
 }
 
@@ -119,7 +119,7 @@ func (c *compiler) enum(v *value) []any {
 		return nil
 	}
 	if len(v.items) == 0 {
-		c.fault(v.span, v.path, "bad_value", "The list of allowed values is empty.", "")
+		c.fault(v.mark, v.path, "bad_value", "The list of allowed values is empty.", "")
 	}
 	list := make([]any, len(v.items))
 	for i, item := range v.items {
@@ -149,7 +149,7 @@ func (c *compiler) pattern(v *value) *regexp.Regexp {
 	}
 	re, err := regexp.Compile(v.text)
 	if err != nil {
-		c.fault(v.span, v.path, "bad_pattern", fmt.Sprintf("%q is not a regular expression that Go's regexp package knows.", v.text), "There are no look-arounds and no back-references.")
+		c.fault(v.mark, v.path, "bad_pattern", fmt.Sprintf("%q is not a regular expression that Go's regexp package knows.", v.text), "There are no look-arounds and no back-references.")
 		return nil
 	}
 	return re

@@ -54,10 +54,10 @@ func (c *compiler) readNodes(v *value) {
 		return
 	}
 	if len(v.entries) == 0 {
-		c.fault(v.span, v.path, "missing_key", "There are no nodes.", "A workflow has at least one.")
+		c.fault(v.mark, v.path, "missing_key", "There are no nodes.", "A workflow has at least one.")
 	}
 	if len(v.entries) > MaxNodes {
-		c.fault(v.entries[MaxNodes].span, v.path, "too_large", fmt.Sprintf("A workflow has at most %d nodes; this one has %d.", MaxNodes, len(v.entries)), "")
+		c.fault(v.entries[MaxNodes].mark, v.path, "too_large", fmt.Sprintf("A workflow has at most %d nodes; this one has %d.", MaxNodes, len(v.entries)), "")
 		return
 	}
 	for _, e := range v.entries {
@@ -89,10 +89,10 @@ func (c *compiler) node(n *Node, t *nodeText, index int) {
 	}
 	switch {
 	case len(present) > 1:
-		c.fault(present[1].span, present[1].path, "two_kinds",
+		c.fault(present[1].mark, present[1].path, "two_kinds",
 			fmt.Sprintf("The node %q has %q and %q, but a node does one thing.", n.Key, present[0].key, present[1].key), "Make two nodes of it.")
 	case len(present) == 0 && !c.meantKind(v):
-		c.fault(t.entry.span, t.entry.path, "no_kind", fmt.Sprintf("The node %q does nothing.", n.Key), "Add run with a command, or set with values.")
+		c.fault(t.entry.mark, t.entry.path, "no_kind", fmt.Sprintf("The node %q does nothing.", n.Key), "Add run with a command, or set with values.")
 	}
 	for _, kind := range kinds() {
 		if len(present) != 1 || n.Kind == kind {
@@ -105,7 +105,7 @@ func (c *compiler) node(n *Node, t *nodeText, index int) {
 	}
 	c.object(v, fields)
 	if e := v.entry("retry-on"); e != nil && v.entry("retries") == nil {
-		c.fault(e.span, e.path, "missing_key", "retry-on says when to retry, but there are no retries.", "Add retries, as in retries: { max: 3 }.")
+		c.fault(e.mark, e.path, "missing_key", "retry-on says when to retry, but there are no retries.", "Add retries, as in retries: { max: 3 }.")
 	}
 }
 
@@ -122,7 +122,7 @@ func (c *compiler) meantKind(v *value) bool {
 func (c *compiler) foreign(key string, n *Node, kind Kind, of *value) field {
 	return field{key, func(*value) {
 		e := of.entry(key)
-		c.fault(e.span, e.path, "wrong_kind", fmt.Sprintf("The key %q is for %s nodes; %q is a %s node.", key, kind, n.Key, n.Kind), "")
+		c.fault(e.mark, e.path, "wrong_kind", fmt.Sprintf("The key %q is for %s nodes; %q is a %s node.", key, kind, n.Key, n.Kind), "")
 	}}
 }
 
@@ -134,7 +134,7 @@ func (c *compiler) needs(n *Node, t *nodeText, v *value) {
 	}
 	for _, item := range items {
 		if slices.Contains(n.Needs, item.text) {
-			c.fault(item.span, item.path, "duplicate_need", fmt.Sprintf("%q is listed twice.", item.text), "")
+			c.fault(item.mark, item.path, "duplicate_need", fmt.Sprintf("%q is listed twice.", item.text), "")
 			continue
 		}
 		n.Needs = append(n.Needs, item.text)
@@ -149,7 +149,7 @@ func (c *compiler) script(n *Node, v *value) {
 		return
 	}
 	if strings.TrimSpace(v.text) == "" {
-		c.fault(v.span, v.path, "bad_value", "The command is empty.", "")
+		c.fault(v.mark, v.path, "bad_value", "The command is empty.", "")
 	}
 	if at := strings.Index(v.text, "${{"); at >= 0 {
 		c.fault(c.at(v, at, 3), v.path, "expression_in_run", "Expressions are not evaluated inside run.",
@@ -161,7 +161,7 @@ func (c *compiler) script(n *Node, v *value) {
 func (c *compiler) set(n *Node, v *value, index int) {
 	n.Set = c.outputs(v, placeSet, index)
 	if v.shape == shapeMap && len(v.entries) == 0 {
-		c.fault(v.span, v.path, "bad_value", "There is nothing to set.", "Write name: value.")
+		c.fault(v.mark, v.path, "bad_value", "There is nothing to set.", "Write name: value.")
 	}
 }
 
@@ -174,7 +174,7 @@ func (c *compiler) retries(n *Node, v *value) {
 	if e := v.entry("max-delay"); e == nil {
 		r.MaxDelay = max(r.MaxDelay, r.Initial)
 	} else if r.MaxDelay < r.Initial {
-		c.fault(e.value.span, e.path, "out_of_range", fmt.Sprintf("The longest pause (%s) is shorter than the first (%s).", r.MaxDelay, r.Initial), "")
+		c.fault(e.value.mark, e.path, "out_of_range", fmt.Sprintf("The longest pause (%s) is shorter than the first (%s).", r.MaxDelay, r.Initial), "")
 	}
 	n.Retries = r
 }
@@ -193,7 +193,7 @@ func (c *compiler) exitCodes(v *value) []int {
 		return nil
 	}
 	if len(v.items) == 0 {
-		c.fault(v.span, v.path, "bad_value", "The list of exit codes is empty.", "Leave the key out to retry on every failure.")
+		c.fault(v.mark, v.path, "bad_value", "The list of exit codes is empty.", "Leave the key out to retry on every failure.")
 	}
 	var codes []int
 	for _, item := range v.items {

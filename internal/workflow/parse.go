@@ -14,19 +14,28 @@ import (
 // maxEntries bounds the keys of one mapping: the library needs quadratic time for them.
 const maxEntries = 1024
 
-// report collects diagnostics.
+// report collects diagnostics, of each severity the first maxDiagnostics.
 type report struct {
-	list Diagnostics
+	src              *source
+	list             Diagnostics
+	errors, warnings int // found, even if not collected
 }
 
+// full reports whether further errors are not collected, so that readers can stop.
+func (r *report) full() bool { return r.errors >= maxDiagnostics }
+
 // fault adds an error.
-func (r *report) fault(at span, path, code, message, hint string) {
-	r.add(SeverityError, at, path, code, message, hint)
+func (r *report) fault(at mark, path, code, message, hint string) {
+	if r.errors++; r.errors <= maxDiagnostics {
+		r.add(SeverityError, r.src.resolve(at), path, code, message, hint)
+	}
 }
 
 // warn adds a warning.
-func (r *report) warn(at span, path, code, message, hint string) {
-	r.add(SeverityWarning, at, path, code, message, hint)
+func (r *report) warn(at mark, path, code, message, hint string) {
+	if r.warnings++; r.warnings <= maxDiagnostics {
+		r.add(SeverityWarning, r.src.resolve(at), path, code, message, hint)
+	}
 }
 
 func (r *report) add(severity Severity, at span, path, code, message, hint string) {
@@ -37,34 +46,34 @@ func (r *report) add(severity Severity, at span, path, code, message, hint strin
 }
 
 // parse reads the text into a tree, or reports why not and returns nil.
-func parse(text string, src *source, r *report) *value {
+func parse(text string, r *report) *value {
 	if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
 		line, column := invalidAt(text)
-		r.fault(src.span(line, column, 1), "", "not_yaml", "The text is not UTF-8, or has a NUL character in it.", "Save the file as UTF-8 text.")
+		r.fault(mark{line, column, 1}, "", "not_yaml", "The text is not UTF-8, or has a NUL character in it.", "Save the file as UTF-8 text.")
 		return nil
 	}
 	var file *ast.File
 	err := guarded(func() (err error) {
 		tokens := lexer.Tokenize(text)
-		if measure(tokens, src, r) {
+		if measure(tokens, r) {
 			file, err = parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 		}
 		return err
 	})
 	if err != nil {
-		syntaxFault(err, src, r)
+		syntaxFault(err, r)
 	}
 	if file == nil || err != nil {
 		return nil
 	}
-	root := onlyDocument(file, src, r)
+	root := onlyDocument(file, r)
 	if root == nil {
 		return nil
 	}
-	b := treeBuilder{src: src, report: r}
+	b := treeBuilder{report: r}
 	v := b.value(root, "")
 	if v.shape != shapeMap && v.shape != shapeInvalid {
-		r.fault(v.span, "", "not_yaml", fmt.Sprintf("A workflow is a mapping with name and nodes, not %s.", v.shape), "")
+		r.fault(v.mark, "", "not_yaml", fmt.Sprintf("A workflow is a mapping with name and nodes, not %s.", v.shape), "")
 		return nil
 	}
 	return v
@@ -100,16 +109,16 @@ type syntaxError interface {
 	GetMessage() string
 }
 
-func syntaxFault(err error, src *source, r *report) {
-	at, message := src.rest(1, 1), "The text is not YAML."
+func syntaxFault(err error, r *report) {
+	at, message := mark{}, "The text is not YAML."
 	if e, ok := err.(syntaxError); ok { //nolint:errorlint // the library returns it bare
 		if tk := e.GetToken(); tk != nil && tk.Position != nil {
-			at = src.rest(tk.Position.Line, tk.Position.Column)
+			at = mark{line: tk.Position.Line, column: tk.Position.Column}
 		}
 		message = fmt.Sprintf("The text is not YAML: %s.", strings.TrimSuffix(e.GetMessage(), "."))
 	}
 	hint := ""
-	if strings.HasPrefix(src.lines[at.line-1], "\t") || strings.Contains(message, "'\t'") {
+	if strings.HasPrefix(r.src.at(at.line, 1), "\t") || strings.Contains(message, "'\t'") {
 		message = strings.ReplaceAll(message, "'\t'", "tab")
 		hint = "Indent with spaces, not with tabs."
 	}
@@ -117,20 +126,20 @@ func syntaxFault(err error, src *source, r *report) {
 }
 
 // onlyDocument returns the content of a file of exactly one document.
-func onlyDocument(file *ast.File, src *source, r *report) ast.Node {
+func onlyDocument(file *ast.File, r *report) ast.Node {
 	var root ast.Node
 	for _, doc := range file.Docs {
 		if doc.Body == nil {
 			continue
 		}
 		if doc.Body.Type() == ast.DirectiveType {
-			r.fault(src.rest(1, 1), "", "not_yaml", "YAML directives (%) are not part of the language.", "Remove the line.")
+			r.fault(mark{}, "", "not_yaml", "YAML directives (%) are not part of the language.", "Remove the line.")
 			return nil
 		}
 		if root != nil {
-			at := src.rest(1, 1)
+			at := mark{}
 			if doc.Start != nil {
-				at = src.rest(doc.Start.Position.Line, doc.Start.Position.Column)
+				at = mark{line: doc.Start.Position.Line, column: doc.Start.Position.Column}
 			}
 			r.fault(at, "", "documents", "A text holds one workflow, and here begins a second document.", "Put it into a file of its own.")
 			return nil
@@ -138,14 +147,14 @@ func onlyDocument(file *ast.File, src *source, r *report) ast.Node {
 		root = doc.Body
 	}
 	if root == nil {
-		r.fault(src.rest(1, 1), "", "not_yaml", "The text is empty.", "A workflow has at least a name and nodes.")
+		r.fault(mark{}, "", "not_yaml", "The text is empty.", "A workflow has at least a name and nodes.")
 	}
 	return root
 }
 
 // measure refuses, before the recursive parser sees it, a text that is nested too deeply or
 // has a mapping with too many keys. Block levels are told by their columns, as YAML does.
-func measure(tokens token.Tokens, src *source, r *report) bool {
+func measure(tokens token.Tokens, r *report) bool {
 	var levels []level
 	flow := 0
 	for i, tk := range tokens {
@@ -165,11 +174,11 @@ func measure(tokens token.Tokens, src *source, r *report) bool {
 			levels = enter(levels, column)
 		}
 		if len(levels)+flow > MaxDepth {
-			r.fault(src.rest(tk.Position.Line, tk.Position.Column), "", "too_large", fmt.Sprintf("The text is nested more than %d levels deep.", MaxDepth), "")
+			r.fault(mark{line: tk.Position.Line, column: tk.Position.Column}, "", "too_large", fmt.Sprintf("The text is nested more than %d levels deep.", MaxDepth), "")
 			return false
 		}
 		if top := len(levels) - 1; top >= 0 && levels[top].entries > maxEntries {
-			r.fault(src.rest(tk.Position.Line, tk.Position.Column), "", "too_large",
+			r.fault(mark{line: tk.Position.Line, column: tk.Position.Column}, "", "too_large",
 				fmt.Sprintf("One mapping or list has more than %d entries.", maxEntries), fmt.Sprintf("A workflow has at most %d nodes.", MaxNodes))
 			return false
 		}

@@ -32,12 +32,12 @@ func (c *compiler) sandbox(v *value) {
 	if snapshot := v.entry("snapshot"); snapshot != nil {
 		for _, key := range []string{"image", "cpu", "memory", "disk"} {
 			if e := v.entry(key); e != nil {
-				c.fault(e.span, e.path, "conflict", fmt.Sprintf("A snapshot brings its own image and sizes, so %q cannot stand beside it.", key), "Remove one of the two.")
+				c.fault(e.mark, e.path, "conflict", fmt.Sprintf("A snapshot brings its own image and sizes, so %q cannot stand beside it.", key), "Remove one of the two.")
 			}
 		}
 	}
 	if e := v.entry("keep-for"); e != nil && c.def.Sandbox.Keep == KeepNever {
-		c.fault(e.span, e.path, "conflict", "keep-for says how long, but the sandbox is never kept.", "Write keep: on-failure or keep: always.")
+		c.fault(e.mark, e.path, "conflict", "keep-for says how long, but the sandbox is never kept.", "Write keep: on-failure or keep: always.")
 	}
 }
 
@@ -45,7 +45,7 @@ func (c *compiler) sandbox(v *value) {
 func (c *compiler) imageName(v *value) string {
 	text, ok := c.plain(v)
 	if ok && (text == "" || len(text) > maxPath || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })) {
-		c.fault(v.span, v.path, "bad_value", fmt.Sprintf("%q cannot be a name here.", text), "")
+		c.fault(v.mark, v.path, "bad_value", fmt.Sprintf("%q cannot be a name here.", text), "")
 	}
 	return text
 }
@@ -60,7 +60,7 @@ func (c *compiler) networkFields(n *Network) []field {
 func (c *compiler) network(n *Network, v *value) {
 	c.object(v, c.networkFields(n))
 	if e := v.entry("allow"); e != nil && n.Block {
-		c.fault(e.span, e.path, "conflict", "The network is either blocked, or limited to what is allowed.", "Remove block or allow.")
+		c.fault(e.mark, e.path, "conflict", "The network is either blocked, or limited to what is allowed.", "Remove block or allow.")
 	}
 }
 
@@ -70,13 +70,13 @@ var domain = regexp.MustCompile(`^(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0
 func (c *compiler) allow(v *value) []string {
 	var list []string
 	if v.shape == shapeList && len(v.items) == 0 {
-		c.fault(v.span, v.path, "bad_value", "The list of what is allowed is empty.", "Write block: true for no network.")
+		c.fault(v.mark, v.path, "bad_value", "The list of what is allowed is empty.", "Write block: true for no network.")
 	}
 	for _, item := range c.strings(v) {
 		_, notPrefix := netip.ParsePrefix(item.text)
 		_, notAddr := netip.ParseAddr(item.text)
 		if notPrefix != nil && notAddr != nil && (len(item.text) > 253 || !domain.MatchString(item.text)) {
-			c.fault(item.span, item.path, "bad_value", fmt.Sprintf("%q is neither a domain nor a CIDR block.", item.text), "Write it without scheme, port and path, as in api.example.com or 10.0.0.0/8.")
+			c.fault(item.mark, item.path, "bad_value", fmt.Sprintf("%q is neither a domain nor a CIDR block.", item.text), "Write it without scheme, port and path, as in api.example.com or 10.0.0.0/8.")
 			continue
 		}
 		list = append(list, item.text)
@@ -105,7 +105,7 @@ func (c *compiler) volumes(v *value) []Volume {
 		}
 		if vol.Path != "" && paths[vol.Path] {
 			e := item.entry("path")
-			c.fault(e.value.span, e.path, "conflict", fmt.Sprintf("There is a volume at %s already.", vol.Path), "")
+			c.fault(e.value.mark, e.path, "conflict", fmt.Sprintf("There is a volume at %s already.", vol.Path), "")
 		}
 		paths[vol.Path] = true
 		list = append(list, vol)
@@ -116,7 +116,7 @@ func (c *compiler) volumes(v *value) []Volume {
 func (c *compiler) volumeName(v *value) string {
 	text, ok := c.plain(v)
 	if ok && (!validKey.MatchString(text) || len(text) > MaxKey) {
-		c.fault(v.span, v.path, "bad_value", fmt.Sprintf("%q cannot be the name of a volume.", text), "A name begins with a letter or _ and goes on with letters, digits, _ and -.")
+		c.fault(v.mark, v.path, "bad_value", fmt.Sprintf("%q cannot be the name of a volume.", text), "A name begins with a letter or _ and goes on with letters, digits, _ and -.")
 	}
 	return text
 }
@@ -124,7 +124,7 @@ func (c *compiler) volumeName(v *value) string {
 func (c *compiler) volumePath(v *value) string {
 	text, ok := c.plain(v)
 	if ok && (!strings.HasPrefix(text, "/") || path.Clean(text) != text || text == "/" || len(text) > maxPath) {
-		c.fault(v.span, v.path, "bad_path", fmt.Sprintf("%q is not a path where a volume can be.", text), "Write an absolute path without . and .. and without a slash at its end, as in /cache.")
+		c.fault(v.mark, v.path, "bad_path", fmt.Sprintf("%q is not a path where a volume can be.", text), "Write an absolute path without . and .. and without a slash at its end, as in /cache.")
 		return ""
 	}
 	return text

@@ -25,7 +25,7 @@ func (c *compiler) shaped(v *value, want shape) bool {
 	if want == shapeString && v.shape != shapeMap && v.shape != shapeList && v.shape != shapeNull {
 		hint = "Put it in quotes."
 	}
-	c.fault(v.span, v.path, "bad_type", fmt.Sprintf("Expected %s, found %s.", want, v.shape), hint)
+	c.fault(v.mark, v.path, "bad_type", fmt.Sprintf("Expected %s, found %s.", want, v.shape), hint)
 	return false
 }
 
@@ -48,11 +48,11 @@ func (c *compiler) name(v *value) string {
 	switch n := utf8.RuneCountInString(text); {
 	case !ok:
 	case n == 0:
-		c.fault(v.span, v.path, "bad_value", "The name is empty.", "")
+		c.fault(v.mark, v.path, "bad_value", "The name is empty.", "")
 	case n > MaxKey:
-		c.fault(v.span, v.path, "too_large", fmt.Sprintf("A name has at most %d characters; this one has %d.", MaxKey, n), "")
+		c.fault(v.mark, v.path, "too_large", fmt.Sprintf("A name has at most %d characters; this one has %d.", MaxKey, n), "")
 	case strings.ContainsFunc(text, unicode.IsControl):
-		c.fault(v.span, v.path, "bad_value", "A name is one line without control characters.", "")
+		c.fault(v.mark, v.path, "bad_value", "A name is one line without control characters.", "")
 	}
 	return text
 }
@@ -63,7 +63,7 @@ func (c *compiler) prose(v *value) string {
 		return ""
 	}
 	if len(v.text) > maxDescription {
-		c.fault(v.span, v.path, "too_large", fmt.Sprintf("A description has at most %d KiB; this one has %d bytes.", maxDescription>>10, len(v.text)), "")
+		c.fault(v.mark, v.path, "too_large", fmt.Sprintf("A description has at most %d KiB; this one has %d bytes.", maxDescription>>10, len(v.text)), "")
 	}
 	return v.text
 }
@@ -78,11 +78,11 @@ func (c *compiler) integer(v *value, low, high, fallback int) int {
 		return fallback
 	}
 	if v.number != math.Trunc(v.number) {
-		c.fault(v.span, v.path, "bad_type", fmt.Sprintf("Expected a whole number, found %s.", v.text), "")
+		c.fault(v.mark, v.path, "bad_type", fmt.Sprintf("Expected a whole number, found %s.", v.text), "")
 		return fallback
 	}
 	if v.number < float64(low) || v.number > float64(high) {
-		c.fault(v.span, v.path, "out_of_range", fmt.Sprintf("This must be from %d to %d, not %s.", low, high, v.text), "")
+		c.fault(v.mark, v.path, "out_of_range", fmt.Sprintf("This must be from %d to %d, not %s.", low, high, v.text), "")
 		return fallback
 	}
 	return int(v.number)
@@ -94,7 +94,7 @@ func (c *compiler) word(v *value, words ...string) string {
 		return ""
 	}
 	if !slices.Contains(words, v.text) {
-		c.fault(v.span, v.path, "bad_value", fmt.Sprintf("%q is not one of the values that this key has.", v.text), fmt.Sprintf("Write one of: %s.", strings.Join(words, ", ")))
+		c.fault(v.mark, v.path, "bad_value", fmt.Sprintf("%q is not one of the values that this key has.", v.text), fmt.Sprintf("Write one of: %s.", strings.Join(words, ", ")))
 		return ""
 	}
 	return v.text
@@ -116,7 +116,7 @@ const durationHint = "Write whole numbers with units, as in 90s, 5m, 1h30m or 25
 // duration reads a positive duration, or returns the fallback after a fault.
 func (c *compiler) duration(v *value, fallback time.Duration) time.Duration {
 	if v.shape == shapeNumber {
-		c.fault(v.span, v.path, "bad_duration", fmt.Sprintf("The duration %s has no unit.", v.text), durationHint)
+		c.fault(v.mark, v.path, "bad_duration", fmt.Sprintf("The duration %s has no unit.", v.text), durationHint)
 		return fallback
 	}
 	text, ok := c.plain(v)
@@ -126,11 +126,11 @@ func (c *compiler) duration(v *value, fallback time.Duration) time.Duration {
 	d, ok := parseDuration(text)
 	switch {
 	case !ok:
-		c.fault(v.span, v.path, "bad_duration", fmt.Sprintf("%q is not a duration.", text), durationHint)
+		c.fault(v.mark, v.path, "bad_duration", fmt.Sprintf("%q is not a duration.", text), durationHint)
 	case d <= 0:
-		c.fault(v.span, v.path, "bad_duration", "The duration is zero.", "Leave the key out for the default.")
+		c.fault(v.mark, v.path, "bad_duration", "The duration is zero.", "Leave the key out for the default.")
 	case d > MaxDuration:
-		c.fault(v.span, v.path, "bad_duration", fmt.Sprintf("A duration is at most %dh; this is %s.", MaxDuration/time.Hour, text), "")
+		c.fault(v.mark, v.path, "bad_duration", fmt.Sprintf("A duration is at most %dh; this is %s.", MaxDuration/time.Hour, text), "")
 	default:
 		return d
 	}
@@ -167,7 +167,7 @@ func parseDuration(text string) (time.Duration, bool) {
 // size reads a number of bytes with a binary unit, within limits.
 func (c *compiler) size(v *value, low, high int64) int64 {
 	if v.shape == shapeNumber {
-		c.fault(v.span, v.path, "bad_size", fmt.Sprintf("The size %s has no unit.", v.text), sizeHint)
+		c.fault(v.mark, v.path, "bad_size", fmt.Sprintf("The size %s has no unit.", v.text), sizeHint)
 		return 0
 	}
 	text, ok := c.plain(v)
@@ -177,9 +177,9 @@ func (c *compiler) size(v *value, low, high int64) int64 {
 	n, ok := parseSize(text)
 	switch {
 	case !ok:
-		c.fault(v.span, v.path, "bad_size", fmt.Sprintf("%q is not a size.", text), sizeHint)
+		c.fault(v.mark, v.path, "bad_size", fmt.Sprintf("%q is not a size.", text), sizeHint)
 	case n < low || n > high:
-		c.fault(v.span, v.path, "out_of_range", fmt.Sprintf("This must be from %s to %s, not %s.", printSize(low), printSize(high), text), "")
+		c.fault(v.mark, v.path, "out_of_range", fmt.Sprintf("This must be from %s to %s, not %s.", printSize(low), printSize(high), text), "")
 	default:
 		return n
 	}
@@ -230,9 +230,9 @@ var (
 func (c *compiler) key(e entry) bool {
 	switch {
 	case !validKey.MatchString(e.key):
-		c.fault(e.span, e.path, "bad_key", fmt.Sprintf("%q cannot be a name.", e.key), "A name begins with a letter or _ and goes on with letters, digits, _ and -.")
+		c.fault(e.mark, e.path, "bad_key", fmt.Sprintf("%q cannot be a name.", e.key), "A name begins with a letter or _ and goes on with letters, digits, _ and -.")
 	case len(e.key) > MaxKey:
-		c.fault(e.span, e.path, "too_large", fmt.Sprintf("A name has at most %d characters; this one has %d.", MaxKey, len(e.key)), "")
+		c.fault(e.mark, e.path, "too_large", fmt.Sprintf("A name has at most %d characters; this one has %d.", MaxKey, len(e.key)), "")
 	default:
 		return true
 	}

@@ -35,7 +35,7 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 // document is a text as data, or false where the YAML itself is refused.
 func document(text []byte) (any, bool) {
 	c := newCompiler(text)
-	root := parse(c.text, c.src, &c.report)
+	root := parse(c.text, &c.report)
 	if root == nil || len(c.list) > 0 {
 		return nil, false
 	}

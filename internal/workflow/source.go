@@ -5,11 +5,25 @@ import (
 	"unicode/utf8"
 )
 
-// span is a stretch of the text; lines and columns count from 1, columns in characters.
+// span is a stretch of the text, all within it; lines and columns count from 1, columns in
+// characters.
 type span struct {
 	line, column       int
 	endLine, endColumn int
 }
+
+// mark is where something begins and how wide it is, as the YAML library says. It becomes a
+// span only for a diagnostic: finding a column is linear in its line, and a text may have
+// 100,000 values in one.
+type mark struct {
+	line, column int
+	width        int // in characters, or one of the two below
+}
+
+const (
+	toLineEnd = 0  // to the end of the line
+	toQuote   = -1 // to the end of the quoted string, or of its first line
+)
 
 // source is the text, by lines.
 type source struct {
@@ -42,6 +56,34 @@ func (s *source) span(line, column, n int) span {
 	line, column = s.within(line, column)
 	_, end := s.within(line, column+max(n, 1))
 	return span{line: line, column: column, endLine: line, endColumn: end}
+}
+
+// resolve finds a mark in the text.
+func (s *source) resolve(m mark) span {
+	switch m.width {
+	case toLineEnd:
+		return s.rest(m.line, m.column)
+	case toQuote:
+		return s.span(m.line, m.column, quotedWidth(s.at(m.line, m.column)))
+	}
+	return s.span(m.line, m.column, m.width)
+}
+
+// quotedWidth is the number of characters of the quoted string that text starts with, or
+// of all of text when it goes on in the next line.
+func quotedWidth(text string) int {
+	if text == "" {
+		return 1
+	}
+	quote, width, escaped := rune(text[0]), 0, false
+	for i, r := range text {
+		width++
+		if i > 0 && r == quote && !escaped {
+			return width
+		}
+		escaped = quote == '"' && r == '\\' && !escaped
+	}
+	return width
 }
 
 // rest covers everything from a position to the end of its line, without trailing blanks.

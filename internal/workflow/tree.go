@@ -31,7 +31,7 @@ func (s shape) String() string {
 // value is a part of the text: YAML 1.2's core schema without anchors, tags and merges.
 type value struct {
 	shape   shape
-	span    span
+	mark    mark
 	path    string // JSON pointer
 	text    string // of a scalar: what a string says, anything else as written
 	block   bool   // a string written with | or >
@@ -43,7 +43,7 @@ type value struct {
 
 type entry struct {
 	key   string
-	span  span
+	mark  mark
 	path  string
 	value *value
 }
@@ -87,7 +87,6 @@ func (v *value) data() any {
 // treeBuilder turns the library's syntax tree into values and reports what the language
 // does not have.
 type treeBuilder struct {
-	src    *source
 	report *report
 }
 
@@ -98,14 +97,14 @@ func (b *treeBuilder) value(n ast.Node, path string) *value {
 	case *ast.MappingValueNode:
 		return b.mapping([]*ast.MappingValueNode{n}, b.start(n), path)
 	case *ast.SequenceNode:
-		v := &value{shape: shapeList, span: b.start(n), path: path}
+		v := &value{shape: shapeList, mark: b.start(n), path: path}
 		for i, item := range n.Values {
 			v.items = append(v.items, b.value(item, path+"/"+strconv.Itoa(i)))
 		}
 		return v
 	case *ast.LiteralNode:
 		pos := n.Start.Position
-		v := &value{shape: shapeString, span: b.src.rest(pos.Line, pos.Column), path: path, text: n.Value.Value, block: true}
+		v := &value{shape: shapeString, mark: mark{line: pos.Line, column: pos.Column}, path: path, text: n.Value.Value, block: true}
 		return b.storable(v)
 	case *ast.AnchorNode:
 		b.report.fault(b.start(n), path, "alias", "Anchors (&) are not part of the language.", "Write the value where it is needed.")
@@ -118,11 +117,11 @@ func (b *treeBuilder) value(n ast.Node, path string) *value {
 	default:
 		b.report.fault(b.start(n), path, "not_yaml", "This is not a value.", "")
 	}
-	return &value{shape: shapeInvalid, span: b.start(n), path: path}
+	return &value{shape: shapeInvalid, mark: b.start(n), path: path}
 }
 
 // start is the position of a node, to the end of its line.
-func (b *treeBuilder) start(n ast.Node) span {
+func (b *treeBuilder) start(n ast.Node) mark {
 	switch n := n.(type) {
 	case *ast.MappingNode:
 		if !n.IsFlowStyle && len(n.Values) > 0 {
@@ -131,17 +130,17 @@ func (b *treeBuilder) start(n ast.Node) span {
 	case *ast.MappingValueNode:
 		return b.start(n.Key)
 	case nil:
-		return b.src.rest(1, 1)
+		return mark{}
 	}
 	tk := n.GetToken()
 	if tk == nil || tk.Position == nil {
-		return b.src.rest(1, 1)
+		return mark{}
 	}
-	return b.src.rest(tk.Position.Line, tk.Position.Column)
+	return mark{line: tk.Position.Line, column: tk.Position.Column}
 }
 
-func (b *treeBuilder) mapping(values []*ast.MappingValueNode, at span, path string) *value {
-	v := &value{shape: shapeMap, span: at, path: path}
+func (b *treeBuilder) mapping(values []*ast.MappingValueNode, at mark, path string) *value {
+	v := &value{shape: shapeMap, mark: at, path: path}
 	lines := make(map[string]int, len(values)) // of the keys so far
 	for _, n := range values {
 		e, ok := b.entry(n, path)
@@ -149,10 +148,10 @@ func (b *treeBuilder) mapping(values []*ast.MappingValueNode, at span, path stri
 			continue
 		}
 		if line, twice := lines[e.key]; twice {
-			b.report.fault(e.span, e.path, "duplicate_key", fmt.Sprintf("The key %q is here twice.", e.key), fmt.Sprintf("The first is in line %d.", line))
+			b.report.fault(e.mark, e.path, "duplicate_key", fmt.Sprintf("The key %q is here twice.", e.key), fmt.Sprintf("The first is in line %d.", line))
 			continue
 		}
-		lines[e.key] = e.span.line
+		lines[e.key] = e.mark.line
 		v.entries = append(v.entries, e)
 	}
 	return v
@@ -177,7 +176,7 @@ func (b *treeBuilder) entry(n *ast.MappingValueNode, path string) (entry, bool) 
 	if key.shape == shapeInvalid {
 		return entry{}, false
 	}
-	e := entry{key: key.text, span: key.span, path: path + "/" + escapePointer(key.text)}
+	e := entry{key: key.text, mark: key.mark, path: path + "/" + escapePointer(key.text)}
 	e.value = b.value(n.Value, e.path)
 	return e, true
 }
@@ -191,39 +190,21 @@ func escapePointer(key string) string {
 func (b *treeBuilder) scalar(n ast.ScalarNode, path string) *value {
 	tk := n.GetToken()
 	if tk == nil || tk.Position == nil {
-		return &value{shape: shapeNull, span: b.src.rest(1, 1), path: path}
+		return &value{shape: shapeNull, path: path}
 	}
 	v := &value{shape: shapeString, path: path, text: tk.Value}
-	line, column := b.src.within(tk.Position.Line, tk.Position.Column)
+	v.mark = mark{line: tk.Position.Line, column: tk.Position.Column}
 	switch tk.Type {
 	case token.ImplicitNullType:
-		v.shape, v.text = shapeNull, ""
-		v.span = b.src.span(line, column, 1)
+		v.shape, v.text, v.mark.width = shapeNull, "", 1
 		return v
 	case token.SingleQuoteType, token.DoubleQuoteType:
-		v.span = b.src.span(line, column, quotedWidth(b.src.at(line, column)))
+		v.mark.width = toQuote
 	default:
 		v.resolve()
-		v.span = b.src.span(line, column, utf8.RuneCountInString(tk.Value))
+		v.mark.width = max(utf8.RuneCountInString(tk.Value), 1)
 	}
 	return b.storable(v)
-}
-
-// quotedWidth is the number of characters of the quoted string that text starts with, or
-// of all of text when it goes on in the next line.
-func quotedWidth(text string) int {
-	if text == "" {
-		return 1
-	}
-	quote, width, escaped := rune(text[0]), 0, false
-	for i, r := range text {
-		width++
-		if i > 0 && r == quote && !escaped {
-			return width
-		}
-		escaped = quote == '"' && r == '\\' && !escaped
-	}
-	return width
 }
 
 // resolve gives a plain word its type.
@@ -266,7 +247,7 @@ func coreNumber(text string) (float64, bool) {
 // storable refuses strings that a database or an environment cannot hold.
 func (b *treeBuilder) storable(v *value) *value {
 	if strings.ContainsRune(v.text, 0) {
-		b.report.fault(v.span, v.path, "bad_text", "The text has a NUL character in it.", "")
+		b.report.fault(v.mark, v.path, "bad_text", "The text has a NUL character in it.", "")
 		v.shape = shapeInvalid
 	}
 	return v
