@@ -314,7 +314,6 @@ func (r *run) interrupt(id uuid.UUID, reason string) {
 		r.failUnstarted(node, &execution.Failure{
 			Code: "infrastructure", Message: fmt.Sprintf("The node was interrupted %d times.", n.interruptions),
 		})
-		r.noteFailure(node)
 	default:
 		r.states[node] = graph.Pending
 	}

@@ -83,6 +83,7 @@ func (r *run) failUnstarted(node int, failure *execution.Failure) {
 	r.nodes[node].failure = failure
 	id := r.addNodeRun(node, journal.NodeRun{Status: execution.NodeFailed, Failure: failure})
 	r.record(event.NodeFailed, id, map[string]any{"error": failure})
+	r.noteFailure(node)
 }
 
 // addNodeRun puts a new node run, the node's next attempt, into the entry and returns its id.

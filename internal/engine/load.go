@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"foundry/internal/errs"
 	"foundry/internal/event"
 	"foundry/internal/execution"
 	"foundry/internal/graph"
@@ -17,15 +16,9 @@ import (
 // load rebuilds the state of an execution that has been begun before, by this worker or another. It reports
 // whether nothing of it had become durable, so that the execution begins now.
 func (r *run) load(ctx context.Context) (fresh bool, err error) {
-	x, err := r.e.Executions.Get(ctx, r.c.OrganizationID, r.c.ID)
-	if err != nil {
-		return false, err
-	}
-	if x.Status.Terminal() {
-		return false, errs.E(errs.StaleClaim, "The execution has already ended.")
-	}
-	if x.StartedAt == nil {
-		return true, nil
+	started, err := r.e.Executions.Settle(ctx, r.c.ID, r.c.Claim)
+	if err != nil || !started {
+		return err == nil, err
 	}
 	runs, err := r.e.Executions.NodeRuns(ctx, r.c.ID)
 	if err != nil {

@@ -42,11 +42,12 @@ type run struct {
 	// recalled are node runs that were running when the execution was loaded, until they are attached to.
 	recalled map[uuid.UUID]journal.Cursor
 
-	entry  *journal.Entry // what the next commit writes
-	acts   []func()       // what to do once it is durable
-	inbox  chan func()    // messages from goroutines; each is run by the loop
-	tail   *tailer
-	redact *redact.Set // shared by all streams of the execution
+	session *journal.Session
+	entry   *journal.Entry // what the next commit writes
+	acts    []func()       // what to do once it is durable
+	inbox   chan func()    // messages from goroutines; each is run by the loop
+	tail    *tailer
+	redact  *redact.Set // shared by all streams of the execution
 
 	ctx  context.Context // of the goroutines of this run; ends with stop
 	stop context.CancelCauseFunc
@@ -74,7 +75,7 @@ func newRun(e *Engine, c queue.Claimed, def *compiled, log zerolog.Logger) (*run
 	r := &run{
 		e: e, c: c, def: def, log: log, facts: c.Facts, inputs: inputs,
 		states: make([]graph.Status, len(def.Nodes)), nodes: make([]node, len(def.Nodes)),
-		active: map[uuid.UUID]int{}, recalled: map[uuid.UUID]journal.Cursor{}, inbox: make(chan func(), 64), redact: redact.NewSet(nil),
+		active: map[uuid.UUID]int{}, recalled: map[uuid.UUID]journal.Cursor{}, inbox: make(chan func(), 64), redact: redact.NewSet(nil), session: new(journal.Session),
 	}
 	for i := range r.states {
 		r.states[i] = graph.Pending
@@ -85,7 +86,7 @@ func newRun(e *Engine, c queue.Claimed, def *compiled, log zerolog.Logger) (*run
 }
 
 func (r *run) newEntry() {
-	r.entry = &journal.Entry{ExecutionID: r.c.ID, Claim: r.c.Claim}
+	r.entry = &journal.Entry{ExecutionID: r.c.ID, Claim: r.c.Claim, Session: r.session}
 	r.acts = nil
 }
 

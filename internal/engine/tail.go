@@ -197,7 +197,7 @@ func (t *tailer) submit(ctx context.Context, o *output) error {
 		return nil
 	}
 	entry := &journal.Entry{
-		ExecutionID: t.r.c.ID, Claim: t.r.c.Claim, Records: records, Cursors: []journal.Cursor{o.cursor()},
+		ExecutionID: t.r.c.ID, Claim: t.r.c.Claim, Session: t.r.session, Records: records, Cursors: []journal.Cursor{o.cursor()},
 	}
 	return t.r.e.Journal.Submit(ctx, entry, func(_ journal.Receipt, err error) {
 		if err != nil {

@@ -141,6 +141,20 @@ func (s *Store) QueuePosition(ctx context.Context, id uuid.UUID) (ahead int, ok 
 	return int(n), true, nil
 }
 
+// Settle waits until no transaction is under way that might still write the execution under this claim;
+// what is read after that is final. It reports whether the execution has been started.
+// errs.StaleClaim when the claim is gone or the execution has ended.
+func (s *Store) Settle(ctx context.Context, id uuid.UUID, claim int64) (started bool, err error) {
+	startedAt, err := s.q.ExecutionSettle(ctx, id, claim)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, errs.E(errs.StaleClaim, "The right to this execution is gone.")
+	}
+	if err != nil {
+		return false, fmt.Errorf("settling execution %s: %w", id, err)
+	}
+	return startedAt != nil, nil
+}
+
 // NodeRuns returns every node run of an execution, by key, index and attempt.
 func (s *Store) NodeRuns(ctx context.Context, id uuid.UUID) ([]NodeRun, error) {
 	rows, err := s.q.NodeRunList(ctx, id)
