@@ -86,7 +86,7 @@ func startAndDie(t *testing.T, argv []string) {
 	script := append([]string{"-c", `"$@"; echo started; exec sleep 1000`, "starter"}, argv...)
 	cmd := exec.CommandContext(t.Context(), "sh", script...)
 	cmd.Stdout = writer
-	cmd.ExtraFiles = []*os.File{extra}
+	cmd.ExtraFiles = []*os.File{extra, extra, extra, extra, extra} // the supervisor has its own in the first places
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	noError(t, cmd.Start())
 	writer.Close()

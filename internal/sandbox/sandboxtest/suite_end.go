@@ -155,10 +155,11 @@ func testLost(t *testing.T, h Harness) {
 		t.Skip("the supervisor is not a process of this machine")
 	}
 	b := newBox(t, h)
-	mark := uniqueNumber()
-	id := b.script("echo up; setsid sleep " + mark + " & sleep " + mark)
+	mark, own := uniqueNumber(), uniqueNumber()
+	id := b.start(shim.Spec{Argv: []string{"sh", "-c", "setsid sleep " + mark + " & echo up; sleep " + mark + "; :", own}})
 	offset := b.until(id, "up").offset
 	killProcess(t, "supervise", b.shim.Dir(id))
+	eventually(t, "the command dies with its supervisor", func() bool { return len(processesWith(own)) == 0 })
 	res, err := b.shim.Tail(t.Context(), map[uuid.UUID]int64{id: offset}, patience)
 	noError(t, err)
 	equal(t, "directories told", len(res.Runs), 1)
