@@ -154,6 +154,7 @@ func TestLimits(t *testing.T) {
 		"text":          {head + strings.Repeat("#", MaxSource), "too_large", 1, "at most 256 KiB; this one has 262159 bytes"},
 		"nodes":         {head + many(1001, "  n%d: { run: x }\n"), "too_large", 1003, "at most 1000 nodes; this one has 1001"},
 		"entries":       {head + many(2000, "  n%d: { run: x }\n"), "too_large", 1027, "more than 1024 entries"},
+		"flow entries":  {head + "  a: { run: x, retry-on: [" + strings.Repeat("1, ", 2000) + "1] }\n", "too_large", 3, "more than 1024 entries"},
 		"flow depth":    {head + strings.Repeat("[", 100_000), "too_large", 3, "nested more than 64 levels"},
 		"maps in flow":  {head + strings.Repeat("{a: ", 50_000), "too_large", 3, "nested more than 64 levels"},
 		"lists in line": {head + strings.Repeat("- ", 100_000), "too_large", 3, "nested more than 64 levels"},
@@ -183,6 +184,14 @@ func TestAtTheLimits(t *testing.T) {
 	}
 	if len(d.Nodes) != 1000 || d.Graph.Len() != 1000 {
 		t.Errorf("%d nodes", len(d.Nodes))
+	}
+}
+
+func TestLongWordsAreCutInMessages(t *testing.T) {
+	t.Parallel()
+	_, diagnostics := Compile([]byte("name: t\nnodes:\n  a: { run: x, " + strings.Repeat("x", 100_000) + ": 1 }\n"))
+	if len(diagnostics) != 1 || len(diagnostics[0].Message) > 400 || !strings.HasPrefix(diagnostics[0].Message, "Unknown key \"xxx") || !strings.HasSuffix(diagnostics[0].Message, "xxx\".") {
+		t.Errorf("got %.1000v", diagnostics)
 	}
 }
 

@@ -61,7 +61,9 @@ func (c *compiler) readNodes(v *value) {
 		return
 	}
 	for _, e := range v.entries {
-		c.key(e)
+		if !c.key(e) && len(e.key) > MaxKey {
+			continue // its key would be part of every path below it
+		}
 		index := len(c.def.Nodes)
 		n := Node{Key: e.key}
 		t := &nodeText{entry: e}

@@ -11,7 +11,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// maxEntries bounds the keys of one mapping: the library needs quadratic time for them.
+// maxEntries bounds one mapping or list: the library needs quadratic time for block mappings.
 const maxEntries = 1024
 
 // report collects diagnostics, of each severity the first maxDiagnostics.
@@ -40,9 +40,19 @@ func (r *report) warn(at mark, path, code, message, hint string) {
 
 func (r *report) add(severity Severity, at span, path, code, message, hint string) {
 	r.list = append(r.list, Diagnostic{
-		Code: code, Severity: severity, Message: message, Hint: hint, Path: path,
+		Code: code, Severity: severity, Message: clip(message), Hint: clip(hint), Path: path,
 		Line: at.line, Column: at.column, EndLine: at.endLine, EndColumn: at.endColumn,
 	})
+}
+
+// clip cuts the middle out of a sentence that quotes something very long.
+func clip(sentence string) string {
+	const head, tail = 240, 80
+	runes := []rune(sentence)
+	if len(runes) <= head+tail {
+		return sentence
+	}
+	return string(runes[:head]) + " … " + string(runes[len(runes)-tail:])
 }
 
 // parse reads the text into a tree, or reports why not and returns nil.
@@ -153,40 +163,48 @@ func onlyDocument(file *ast.File, r *report) ast.Node {
 }
 
 // measure refuses, before the recursive parser sees it, a text that is nested too deeply or
-// has a mapping with too many keys. Block levels are told by their columns, as YAML does.
+// has a mapping or list with too many entries. Block levels are told by their columns, as
+// YAML does.
 func measure(tokens token.Tokens, r *report) bool {
-	var levels []level
-	flow := 0
+	var block, flow []level
 	for i, tk := range tokens {
-		column := tk.Position.Column
 		switch tk.Type {
 		case token.MappingStartType, token.SequenceStartType:
-			flow++
+			flow = append(flow, level{})
 		case token.MappingEndType, token.SequenceEndType:
-			flow = max(flow-1, 0)
+			flow = flow[:max(len(flow)-1, 0)]
+		case token.CollectEntryType:
+			if len(flow) > 0 {
+				flow[len(flow)-1].entries++
+			}
 		case token.MappingValueType, token.SequenceEntryType, token.MappingKeyType:
-			if flow > 0 {
+			if len(flow) > 0 {
 				break
 			}
+			column := tk.Position.Column
 			if tk.Type == token.MappingValueType && i > 0 {
-				column = tokens[i-1].Position.Column
+				column = tokens[i-1].Position.Column // that of the key
 			}
-			levels = enter(levels, column)
+			block = enter(block, column)
 		}
-		if len(levels)+flow > MaxDepth {
-			r.fault(mark{line: tk.Position.Line, column: tk.Position.Column}, "", "too_large", fmt.Sprintf("The text is nested more than %d levels deep.", MaxDepth), "")
+		at := mark{line: tk.Position.Line, column: tk.Position.Column}
+		if len(block)+len(flow) > MaxDepth {
+			r.fault(at, "", "too_large", fmt.Sprintf("The text is nested more than %d levels deep.", MaxDepth), "")
 			return false
 		}
-		if top := len(levels) - 1; top >= 0 && levels[top].entries > maxEntries {
-			r.fault(mark{line: tk.Position.Line, column: tk.Position.Column}, "", "too_large",
-				fmt.Sprintf("One mapping or list has more than %d entries.", maxEntries), fmt.Sprintf("A workflow has at most %d nodes.", MaxNodes))
+		if crowded(block) || crowded(flow) {
+			r.fault(at, "", "too_large", fmt.Sprintf("One mapping or list has more than %d entries.", maxEntries), fmt.Sprintf("A workflow has at most %d nodes.", MaxNodes))
 			return false
 		}
 	}
 	return true
 }
 
-// level is a block mapping or list that is open, and what it has so far.
+func crowded(levels []level) bool {
+	return len(levels) > 0 && levels[len(levels)-1].entries > maxEntries
+}
+
+// level is a mapping or list that is open, and what it has so far.
 type level struct {
 	column, entries int
 }

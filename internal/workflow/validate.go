@@ -20,8 +20,8 @@ import (
 // given. NUL characters, which the database cannot hold, become U+FFFD. Objects and arrays
 // that are defaults belong to the definition: read only.
 //
-// Details are sentences with JSON pointers into the request, like /inputs/depth; with any,
-// the values are nil.
+// Details are at most 100 sentences with JSON pointers into the request, like
+// /inputs/depth; with any, the values are nil.
 func (d *Definition) ValidateInputs(raw []byte) (map[string]any, []errs.Detail) {
 	given, detail := decodeInputs(raw)
 	if detail != "" {
@@ -30,7 +30,9 @@ func (d *Definition) ValidateInputs(raw []byte) (map[string]any, []errs.Detail) 
 	values := make(map[string]any, len(d.Inputs))
 	var details []errs.Detail
 	fault := func(name, sentence string) {
-		details = append(details, errs.Detail{Pointer: "/inputs/" + escapePointer(name), Detail: sentence})
+		if len(details) < maxDiagnostics {
+			details = append(details, errs.Detail{Pointer: "/inputs/" + escapePointer(name), Detail: clip(sentence)})
+		}
 	}
 	for i := range d.Inputs {
 		in := &d.Inputs[i]
