@@ -28,9 +28,7 @@ func (h *handlers) CreateExecution(ctx context.Context, r openapi.CreateExecutio
 	}
 	inputs, details := def.ValidateInputs(r.Body.Inputs)
 	if len(details) > 0 {
-		refused := errs.E(errs.Validation, "The inputs are not what the workflow takes.")
-		refused.Details = details
-		return nil, refusal(refused)
+		return nil, refusedInputs(details)
 	}
 	encoded, err := json.Marshal(inputs)
 	if err != nil {
@@ -50,6 +48,15 @@ func (h *handlers) CreateExecution(ctx context.Context, r openapi.CreateExecutio
 		},
 		Headers: openapi.CreateExecution202ResponseHeaders{Location: apiPrefix + "/executions/" + queued.ID.String()},
 	}, nil
+}
+
+func refusedInputs(details []errs.Detail) error {
+	refused := errs.E(errs.Validation, "%d inputs are not what the workflow takes.", len(details))
+	if len(details) == 1 {
+		refused.Message = details[0].Detail
+	}
+	refused.Details = details
+	return refused
 }
 
 // definition loads a version of a workflow; 0 is the latest.

@@ -44,7 +44,7 @@ func (m *metrics) observe(c echo.Context, took time.Duration) {
 		return
 	}
 	route, method := c.Path(), c.Request().Method
-	if route == "" || c.Response().Status == 404 && route[len(route)-1] == '*' || !knownMethod(method) {
+	if route == "" || !knownMethod(method) {
 		route, method = "other", "other"
 	}
 	m.requests.WithLabelValues(method, route, strconv.Itoa(c.Response().Status)).Observe(took.Seconds())

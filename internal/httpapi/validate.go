@@ -145,6 +145,9 @@ func (o *operation) checkBody(c echo.Context) error {
 	if err != nil || o.body.Content[media] == nil {
 		return errs.E(unsupportedMediaType, "Send the body as %s.", o.mediaTypes())
 	}
+	if media == mediaForm && params["boundary"] == "" {
+		return errs.E(errs.Invalid, "The content type of the form names no boundary.")
+	}
 	limit := int64(maxJSON)
 	if media == mediaForm {
 		limit = maxForm
