@@ -79,7 +79,7 @@ func (r *run) finish(status execution.Status, failure *execution.Failure) {
 // outputs evaluates the outputs of the execution; nil when the text names none. The error is a sentence.
 func (r *run) outputs() (json.RawMessage, error) {
 	if len(r.def.Outputs) == 0 {
-		return nil, nil //nolint:nilnil // no outputs is not an error
+		return nil, nil
 	}
 	values, err := evalOutputs(r.def.Outputs, r.finalContexts())
 	if err != nil {

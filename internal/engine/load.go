@@ -20,6 +20,10 @@ func (r *run) load(ctx context.Context) (fresh bool, err error) {
 	if err != nil || !started {
 		return err == nil, err
 	}
+	if r.def.fault != nil {
+		return false, nil // there are no nodes to tell its runs by: it is going to end
+	}
+	r.nodeSeen = true
 	runs, err := r.e.Executions.NodeRuns(ctx, r.c.ID)
 	if err != nil {
 		return false, err

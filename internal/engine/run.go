@@ -37,6 +37,7 @@ type run struct {
 	machine machine
 	ended   bool // the terminal entry is durable
 
+	nodeSeen    bool // the first node run is durable, or was when the execution was loaded
 	failed      bool // a node has failed for good
 	firstFailed int  // the first that did
 	// recalled are node runs that were running when the execution was loaded, until they are attached to.
@@ -214,7 +215,8 @@ func (r *run) commit() error {
 
 // observe counts what an entry made durable.
 func (r *run) observe(e *journal.Entry) {
-	if e.Started && len(e.NodeRuns) > 0 {
+	if len(e.NodeRuns) > 0 && !r.nodeSeen {
+		r.nodeSeen = true
 		r.e.metrics.firstNode.Observe(time.Since(r.c.ReceivedAt).Seconds())
 	}
 	if e.End != nil {

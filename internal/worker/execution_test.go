@@ -127,10 +127,8 @@ nodes:
 	}
 }
 
-func TestCancel(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	w := b.push(`
+// cancelable is a workflow whose command ends on TERM, with a node that runs on a cancel.
+const cancelable = `
 name: cancels
 nodes:
   long:
@@ -145,36 +143,41 @@ nodes:
     needs: [long]
     if: ${{ canceled() }}
     run: echo cleaned
-`)
-	t.Run("queued", func(t *testing.T) {
-		id := b.enqueue(w, "")
-		if err := b.queue.Cancel(t.Context(), b.org, id, "test"); err != nil {
-			t.Fatal(err)
-		}
-		if x := b.end(id); x.Status != execution.Canceled {
-			t.Fatalf("status %s", x.Status)
-		}
-		if err := b.queue.Cancel(t.Context(), b.org, id, "test"); err == nil {
-			t.Fatal("a second cancel of an ended execution was accepted")
-		}
-	})
-	t.Run("running", func(t *testing.T) {
-		b.startWorker(2)
-		id := b.enqueue(w, "")
-		await(t, "the first line", func() bool { return strings.Contains(b.logIfAny(id, "long"), "started") })
-		if err := b.queue.Cancel(t.Context(), b.org, id, "test"); err != nil {
-			t.Fatal(err)
-		}
-		x := b.end(id)
-		nodes := b.nodes(id)
-		if x.Status != execution.Canceled || nodes["long"].Status != execution.NodeCanceled || nodes["next"].Status != execution.NodeSkipped ||
-			nodes["cleanup"].Status != execution.NodeCompleted {
-			t.Fatalf("status %s, nodes %+v", x.Status, nodes)
-		}
-		if log := b.log(id, "long", event.Stdout); !strings.Contains(log, "stopping") {
-			t.Errorf("the trap did not run: %q", log)
-		}
-	})
+`
+
+func TestCancelOfQueued(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.enqueue(b.push(cancelable), "")
+	if err := b.queue.Cancel(t.Context(), b.org, id, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if x := b.end(id); x.Status != execution.Canceled {
+		t.Fatalf("status %s", x.Status)
+	}
+	if err := b.queue.Cancel(t.Context(), b.org, id, "test"); err == nil {
+		t.Fatal("a second cancel of an ended execution was accepted")
+	}
+}
+
+func TestCancelOfRunning(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.startWorker(2)
+	id := b.enqueue(b.push(cancelable), "")
+	await(t, "the first line", func() bool { return strings.Contains(b.logIfAny(id, "long"), "started") })
+	if err := b.queue.Cancel(t.Context(), b.org, id, "test"); err != nil {
+		t.Fatal(err)
+	}
+	x := b.end(id)
+	nodes := b.nodes(id)
+	if x.Status != execution.Canceled || nodes["long"].Status != execution.NodeCanceled || nodes["next"].Status != execution.NodeSkipped ||
+		nodes["cleanup"].Status != execution.NodeCompleted {
+		t.Fatalf("status %s, nodes %+v", x.Status, nodes)
+	}
+	if log := b.log(id, "long", event.Stdout); !strings.Contains(log, "stopping") {
+		t.Errorf("the trap did not run: %q", log)
+	}
 }
 
 // logIfAny is the log of a node that may not have begun.
@@ -185,30 +188,32 @@ func (b *testBundle) logIfAny(id [16]byte, node string) string {
 	return b.log(id, node, event.Stdout)
 }
 
-func TestTimeouts(t *testing.T) {
+func TestTimeoutOfANode(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.startWorker(4)
-	t.Run("of a node", func(t *testing.T) {
-		w := b.push("name: slow node\nnodes:\n  slow:\n    timeout: 200ms\n    run: sleep 600\n")
-		x := b.end(b.enqueue(w, ""))
-		if x.Status != execution.Failed || x.Failure.Code != "timed_out" || b.nodes(x.ID)["slow"].Status != execution.NodeTimedOut {
-			t.Fatalf("status %s, failure %+v", x.Status, x.Failure)
+	b.startWorker(1)
+	w := b.push("name: slow node\nnodes:\n  slow:\n    timeout: 200ms\n    run: sleep 600\n")
+	x := b.end(b.enqueue(w, ""))
+	if x.Status != execution.Failed || x.Failure.Code != "timed_out" || b.nodes(x.ID)["slow"].Status != execution.NodeTimedOut {
+		t.Fatalf("status %s, failure %+v", x.Status, x.Failure)
+	}
+}
+
+func TestTimeoutOfAnExecution(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.startWorker(1)
+	w := b.push("name: slow execution\ntimeout: 300ms\nnodes:\n  slow:\n    run: sleep 600\n")
+	id := b.enqueue(w, "")
+	await(t, "the deadline", func() bool {
+		n, err := b.queue.PassDeadlines(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
+		return n == 1
 	})
-	t.Run("of an execution", func(t *testing.T) {
-		w := b.push("name: slow execution\ntimeout: 300ms\nnodes:\n  slow:\n    run: sleep 600\n")
-		id := b.enqueue(w, "")
-		await(t, "the deadline", func() bool {
-			n, err := b.queue.PassDeadlines(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n == 1
-		})
-		x := b.end(id)
-		if x.Status != execution.TimedOut || x.Failure.Code != "timed_out" {
-			t.Fatalf("status %s, failure %+v", x.Status, x.Failure)
-		}
-	})
+	x := b.end(id)
+	if x.Status != execution.TimedOut || x.Failure.Code != "timed_out" {
+		t.Fatalf("status %s, failure %+v", x.Status, x.Failure)
+	}
 }

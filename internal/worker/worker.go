@@ -19,7 +19,6 @@ import (
 	"foundry/internal/journal"
 	"foundry/internal/lifecycle"
 	"foundry/internal/postgres"
-	"foundry/internal/postgres/dbsqlc"
 	"foundry/internal/queue"
 	"foundry/internal/sandbox"
 	"foundry/internal/workflow"
@@ -67,9 +66,10 @@ func New(c Config) (*Worker, error) {
 // Run works until ctx ends, and then detaches: it claims nothing more, stops the engines without a signal
 // to any command, writes what they have submitted, and leaves.
 func (w *Worker) Run(ctx context.Context) error {
-	installation, err := dbsqlc.New(w.Pool).InstallationGet(ctx)
+	sandboxes := engine.NewSandboxStore(w.Pool)
+	installation, err := sandboxes.Installation(ctx)
 	if err != nil {
-		return fmt.Errorf("reading the installation: %w", err)
+		return err
 	}
 	listener, err := postgres.Listen(ctx, postgres.ListenConfig{
 		URL: w.DirectURL, Name: "foundry worker listen", Channels: []string{postgres.ChannelWork}, Log: w.Logger,
@@ -89,18 +89,18 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer stop(nil)
 	release := context.AfterFunc(ctx, func() { stop(context.Cause(ctx)) })
 	defer release()
-	err = w.work(work, w.newEngine(installation))
+	w.work(work, w.newEngine(sandboxes, installation))
 	group.Stop(errStopped)
-	return errors.Join(err, group.Wait())
+	return group.Wait()
 }
 
 // errStopped is why the journal and the others end.
 var errStopped = errors.New("the worker has stopped")
 
-func (w *Worker) newEngine(installation uuid.UUID) *engine.Engine {
+func (w *Worker) newEngine(sandboxes *engine.SandboxStore, installation uuid.UUID) *engine.Engine {
 	return engine.New(engine.Config{
 		Journal: w.journal, Executions: execution.NewStore(w.Pool), Workflows: workflow.NewStore(w.Pool),
-		Sandboxes: engine.NewSandboxStore(w.Pool), Provider: w.Provider, Host: w.Host, Installation: installation,
+		Sandboxes: sandboxes, Provider: w.Provider, Host: w.Host, Installation: installation,
 		Keep: w.Keep, Logger: w.Logger, Registerer: w.Registry,
 	})
 }
@@ -108,8 +108,8 @@ func (w *Worker) newEngine(installation uuid.UUID) *engine.Engine {
 // rejoinPause is the pause before a worker that failed to join, or was declared gone, joins again.
 const rejoinPause = time.Second
 
-// work activates again and again until ctx ends. The end of ctx is no error.
-func (w *Worker) work(ctx context.Context, e *engine.Engine) error {
+// work activates again and again until ctx ends.
+func (w *Worker) work(ctx context.Context, e *engine.Engine) {
 	for ctx.Err() == nil {
 		err := w.activate(ctx, e)
 		if ctx.Err() != nil {
@@ -122,7 +122,6 @@ func (w *Worker) work(ctx context.Context, e *engine.Engine) error {
 		}
 	}
 	w.Logger.Info().Str("cause", fmt.Sprint(context.Cause(ctx))).Msg("worker stopped")
-	return nil
 }
 
 // activate is one life of a worker row.

@@ -113,14 +113,14 @@ func (b *testBundle) startWorker(slots int) (stop func()) {
 }
 
 // push stores a text as a new workflow.
-func (b *testBundle) push(text string, files ...workflow.Content) *workflow.Workflow {
+func (b *testBundle) push(text string) *workflow.Workflow {
 	b.t.Helper()
 	def, diagnostics := workflow.Compile([]byte(text))
 	if diagnostics.Failed() {
 		b.t.Fatal(diagnostics)
 	}
 	w, err := b.workflows.Create(b.t.Context(), workflow.CreateParams{
-		OrganizationID: b.org, Slug: workflow.SlugFromName(def.Name), Name: def.Name, Source: text, Files: files,
+		OrganizationID: b.org, Slug: workflow.SlugFromName(def.Name), Name: def.Name, Source: text,
 	})
 	if err != nil {
 		b.t.Fatal(err)
