@@ -1,23 +1,150 @@
 package httpapi
 
 import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
 	"github.com/labstack/echo/v4"
 
 	"foundry/internal/errs"
 	"foundry/internal/httpapi/openapi"
+	"foundry/internal/stream"
 )
 
-// streamSummaries answers GET /events.
-func (s *Server) streamSummaries(echo.Context) error {
-	return errs.E(errs.Unavailable, "This server has no live streams.")
-}
-
 // streamExecution answers GET /executions/{execution}/events for text/event-stream.
-func (s *Server) streamExecution(echo.Context, openapi.ListExecutionEventsRequestObject) error {
-	return errs.E(errs.Unavailable, "This server has no live streams.")
+func (s *Server) streamExecution(c echo.Context, r openapi.ListExecutionEventsRequestObject) error {
+	ctx := c.Request().Context()
+	p := principal(ctx)
+	logs, err := stream.ParseLogs(valueOr(r.Params.Logs, ""))
+	if err != nil {
+		return err
+	}
+	after, err := resumeAfter(r.Params)
+	if err != nil {
+		return err
+	}
+	e, err := s.executions.Get(ctx, p.OrganizationID, r.Execution)
+	if err != nil {
+		return err
+	}
+	if e.Status.Terminal() && after >= e.LastSeq {
+		return c.NoContent(http.StatusNoContent) // which tells an EventSource to stop
+	}
+	closed, err := s.hub.Open(p.TokenID, stream.KindExecution)
+	if err != nil {
+		return err
+	}
+	defer closed()
+	watch, err := s.hub.Watch(ctx, r.Execution, after, logs)
+	if err != nil {
+		return streamError(err)
+	}
+	defer watch.Close()
+	out, err := startSSE(c.Response())
+	if err != nil {
+		return err
+	}
+	return out.follow(ctx, func() (<-chan struct{}, error) { return s.relay(ctx, watch, out) })
 }
 
-// followLogs answers GET /executions/{execution}/logs with follow=true.
-func (s *Server) followLogs(echo.Context, openapi.GetExecutionLogsRequestObject) error {
-	return errs.E(errs.Unavailable, "This server has no live streams.")
+// resumeAfter returns the sequence that the client has seen.
+func resumeAfter(p openapi.ListExecutionEventsParams) (int64, error) {
+	if p.LastEventID == nil || *p.LastEventID == "" {
+		return valueOr(p.After, 0), nil
+	}
+	after, err := strconv.ParseInt(*p.LastEventID, 10, 64)
+	if err != nil || after < 0 {
+		return 0, errs.E(errs.Invalid, "The header Last-Event-ID is not the id of an event of this stream.")
+	}
+	return after, nil
+}
+
+// relay writes what the watch has now. io.EOF: the stream is over.
+func (s *Server) relay(ctx context.Context, watch *stream.Watch, out *sse) (changed <-chan struct{}, err error) {
+	live := watch.Live()
+	batch, changed, err := watch.Poll(ctx)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, out.last("end")
+	case errors.Is(err, stream.ErrLagged):
+		return nil, out.last("lagged")
+	case err != nil:
+		return nil, err
+	}
+	if len(batch) == 0 {
+		return changed, nil
+	}
+	for _, e := range batch {
+		frame, err := e.Frame()
+		if err != nil {
+			return nil, err
+		}
+		if err := out.write(frame); err != nil {
+			return nil, err
+		}
+	}
+	if err := out.flush(); err != nil {
+		return nil, err
+	}
+	if live {
+		s.hub.Written(batch[len(batch)-1].Time)
+	}
+	return changed, nil
+}
+
+// streamSummaries answers GET /events.
+func (s *Server) streamSummaries(c echo.Context) error {
+	ctx := c.Request().Context()
+	p := principal(ctx)
+	closed, err := s.hub.Open(p.TokenID, stream.KindOrganization)
+	if err != nil {
+		return err
+	}
+	defer closed()
+	watch, err := s.hub.WatchOrganization(ctx, p.OrganizationID)
+	if err != nil {
+		return streamError(err)
+	}
+	defer watch.Close()
+	out, err := startSSE(c.Response())
+	if err != nil {
+		return err
+	}
+	if err := out.event("ready"); err != nil {
+		return err
+	}
+	return out.follow(ctx, func() (<-chan struct{}, error) { return relaySummaries(watch, out) })
+}
+
+// relaySummaries writes what has changed since the last time.
+func relaySummaries(watch *stream.OrganizationWatch, out *sse) (changed <-chan struct{}, err error) {
+	frames, reset, changed, err := watch.Poll()
+	if err != nil {
+		return nil, err
+	}
+	if reset {
+		if err := out.event("reset"); err != nil {
+			return nil, err
+		}
+	}
+	if len(frames) == 0 {
+		return changed, nil
+	}
+	for _, frame := range frames {
+		if err := out.write(frame); err != nil {
+			return nil, err
+		}
+	}
+	return changed, out.flush()
+}
+
+// streamError is why a stream does not begin.
+func streamError(err error) error {
+	if errors.Is(err, stream.ErrStopped) {
+		return errs.E(errs.Unavailable, "This server is stopping.").Because(err)
+	}
+	return err
 }

@@ -1,0 +1,168 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"foundry/internal/errs"
+	"foundry/internal/stream"
+)
+
+const (
+	// heartbeatEvery keeps proxies from closing a silent connection.
+	heartbeatEvery = 15 * time.Second
+	// A stream ends itself within this span, before a platform does (Railway: after 15 minutes), and not
+	// together with all others that began with it.
+	streamAtLeast = 12 * time.Minute
+	streamSpread  = 2 * time.Minute
+	// writeTimeout is for each piece of pieceBytes: a client that takes nothing for so long is dropped.
+	writeTimeout = 10 * time.Second
+	pieceBytes   = 32 << 10
+)
+
+// liveWriter writes an answer that goes on: a piece at a time, each with its deadline.
+type liveWriter struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+}
+
+// startLive sends the header of an answer that goes on.
+func startLive(w http.ResponseWriter, contentType string) (*liveWriter, error) {
+	header := w.Header()
+	header.Set("Content-Type", contentType)
+	header.Set("Cache-Control", "no-cache, no-transform")
+	header.Set("X-Accel-Buffering", "no")
+	l := &liveWriter{w: w, control: http.NewResponseController(w)}
+	// The request has been read, and its deadline would end the answer.
+	if err := l.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, errors.Join(errClientGone, err)
+	}
+	w.WriteHeader(http.StatusOK)
+	return l, nil
+}
+
+func (l *liveWriter) write(b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), pieceBytes)
+		if err := l.extend(); err != nil {
+			return err
+		}
+		if _, err := l.w.Write(b[:n]); err != nil {
+			return errors.Join(errClientGone, err)
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func (l *liveWriter) flush() error {
+	if err := l.extend(); err != nil {
+		return err
+	}
+	if err := l.control.Flush(); err != nil {
+		return errors.Join(errClientGone, err)
+	}
+	return nil
+}
+
+func (l *liveWriter) extend() error {
+	if err := l.control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return errors.Join(errClientGone, err)
+	}
+	return nil
+}
+
+// finish gives the connection back for the next request.
+func (l *liveWriter) finish() {
+	_ = l.control.SetWriteDeadline(time.Time{}) // it fails only on a connection that has gone
+}
+
+// sse writes server-sent events.
+type sse struct{ *liveWriter }
+
+// startSSE sends the header, how soon to reconnect, and a comment, so that every proxy passes it on at once.
+func startSSE(w http.ResponseWriter) (*sse, error) {
+	l, err := startLive(w, "text/event-stream")
+	if err != nil {
+		return nil, err
+	}
+	if err := l.write([]byte("retry: 2000\n\n: connected\n\n")); err != nil {
+		return nil, err
+	}
+	return &sse{l}, l.flush()
+}
+
+// event sends an event that only has a name. An EventSource ignores one without data.
+func (s *sse) event(name string) error {
+	if err := s.write(stream.Message(name, []byte("{}"))); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+// last sends an event after which the stream is over: its error is io.EOF.
+func (s *sse) last(name string) error {
+	if err := s.event(name); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// follow calls relay whenever there may be something to write: at once when it returned no channel, else when
+// that is closed. It ends by itself after a while, when ctx ends, and when relay says that the stream is over.
+func (s *sse) follow(ctx context.Context, relay func() (changed <-chan struct{}, err error)) error {
+	defer s.finish()
+	heartbeat := time.NewTicker(heartbeatEvery)
+	defer heartbeat.Stop()
+	end := time.NewTimer(streamAtLeast + rand.N(streamSpread)) //nolint:gosec // jitter
+	defer end.Stop()
+	always := make(chan struct{})
+	close(always)
+	for {
+		changed, err := relay()
+		if err != nil {
+			return ended(err)
+		}
+		if changed == nil {
+			changed = always
+		}
+		// The end goes first: a stream that always has something would never come to it otherwise.
+		select {
+		case <-end.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		default:
+		}
+		select {
+		case <-changed:
+		case <-heartbeat.C:
+			if err := s.comment(); err != nil {
+				return err
+			}
+		case <-end.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (s *sse) comment() error {
+	if err := s.write([]byte(": still here\n\n")); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+// ended turns what ends a stream in an orderly way into nil: the client reconnects and learns the rest.
+func ended(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, stream.ErrStopped) || errs.Is(err, errs.NotFound) {
+		return nil
+	}
+	return err
+}
