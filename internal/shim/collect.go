@@ -36,16 +36,16 @@ func readCapped(name string, limit int64) (content []byte, size int64, err error
 		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, 0, errors.New("The file FOUNDRY_OUTPUT cannot be read.") //nolint:revive,staticcheck // shown to people
+		return nil, 0, errors.New("The file FOUNDRY_OUTPUT cannot be read.")
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return nil, 0, errors.New("The file FOUNDRY_OUTPUT is not a regular file.") //nolint:revive,staticcheck // shown to people
+		return nil, 0, errors.New("The file FOUNDRY_OUTPUT is not a regular file.")
 	}
 	content, err = io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
-		return nil, 0, errors.New("The file FOUNDRY_OUTPUT cannot be read.") //nolint:revive,staticcheck // shown to people
+		return nil, 0, errors.New("The file FOUNDRY_OUTPUT cannot be read.")
 	}
 	return content, info.Size(), nil
 }

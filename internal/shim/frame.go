@@ -57,9 +57,9 @@ func AppendFrame(b []byte, f Frame) []byte {
 func putHeader(b []byte, f Frame) {
 	copy(b, frameMagic)
 	b[4], b[5], b[6], b[7] = byte(f.Stream), 0, 0, 0
-	binary.BigEndian.PutUint32(b[8:], uint32(len(f.Data)))         //nolint:gosec // at most MaxFrameData
-	binary.BigEndian.PutUint64(b[16:], uint64(f.Time.UnixMicro())) //nolint:gosec // round trip
-	binary.BigEndian.PutUint64(b[24:], uint64(f.Pos))              //nolint:gosec // never negative
+	binary.BigEndian.PutUint32(b[8:], uint32(len(f.Data)))
+	binary.BigEndian.PutUint64(b[16:], uint64(f.Time.UnixMicro()))
+	binary.BigEndian.PutUint64(b[24:], uint64(f.Pos))
 	binary.BigEndian.PutUint32(b[12:], frameSum(b))
 }
 
@@ -107,8 +107,8 @@ func decodeFrame(b []byte) (f Frame, size int, err error) {
 	}
 	return Frame{
 		Stream: Stream(b[4]),
-		Time:   time.UnixMicro(int64(binary.BigEndian.Uint64(b[16:]))), //nolint:gosec // round trip
-		Pos:    int64(binary.BigEndian.Uint64(b[24:])),                 //nolint:gosec // round trip
+		Time:   time.UnixMicro(int64(binary.BigEndian.Uint64(b[16:]))),
+		Pos:    int64(binary.BigEndian.Uint64(b[24:])),
 		Data:   b[FrameHeaderSize:size:size],
 	}, size, nil
 }

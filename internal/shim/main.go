@@ -26,7 +26,7 @@ func Main(args []string, stdin io.Reader, stdout io.Writer) int {
 		return answerState(stdout, seal, rest[0])
 	case name == "signal" && len(rest) >= 2:
 		return answerState(stdout, func(d directory) (Result, error) { return signalAll(d, rest[1:]) }, rest[0])
-	case name == "tail" && len(rest) >= 1:
+	case name == "tail" && len(rest) > 0:
 		return tailMain(rest, stdout)
 	case name == "version" && len(rest) == 0:
 		return answer(stdout, Result{}, 0)
@@ -95,6 +95,9 @@ func tailMain(args []string, stdout io.Writer) int {
 }
 
 func parseTail(args []string) (*tailer, error) {
+	if len(args) == 0 {
+		return nil, errors.New("tail needs a folder")
+	}
 	t := &tailer{root: args[0], offsets: make(map[string]int64)}
 	for i := 1; i < len(args); i++ {
 		if args[i] == "--wait" {

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -178,7 +179,7 @@ func (f *follower) read(n int64) ([]byte, error) {
 	defer file.Close()
 	b := make([]byte, n)
 	read, err := file.ReadAt(b, f.offset)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	return b[:read], err

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -197,6 +196,3 @@ func translate(err error, name string) error {
 func isEscape(err error) bool {
 	return strings.Contains(err.Error(), "path escapes from parent")
 }
-
-// waitDelay is how long Run waits for the pipes of a command that has exited or was killed.
-const waitDelay = 2 * time.Second

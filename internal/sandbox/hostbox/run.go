@@ -2,18 +2,23 @@ package hostbox
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"time"
 
 	"foundry/internal/errs"
 	"foundry/internal/sandbox"
 )
 
-const maxStdout = 4 << 20
+const (
+	maxStdout = 4 << 20
+	// waitDelay is how long Run waits for the pipes of a command that has exited or was killed.
+	waitDelay = 2 * time.Second
+)
 
 var errTooMuch = errors.New("more than 4 MiB of output")
 
@@ -32,10 +37,10 @@ func (b *Box) Run(ctx context.Context, c sandbox.Command) (sandbox.Result, error
 		if !ok {
 			return sandbox.Result{}, errs.E(errs.Invalid, "%s is outside of the workspace.", c.Dir)
 		}
-		dir = cmp.Or(dir+"/"+rel, dir)
+		dir = filepath.Join(dir, rel)
 	}
 	stdout := &cappedBuffer{}
-	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...) //nolint:gosec // trusted by contract
+	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
 	cmd.Dir = dir
 	cmd.Env = slices.Concat(b.Env, c.Env)
 	cmd.Stdin = bytes.NewReader(c.Stdin)

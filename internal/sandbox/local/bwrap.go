@@ -93,7 +93,7 @@ func (p *Provider) try(ctx context.Context, dir string, spec sandbox.Spec) error
 		return err
 	}
 	argv = slices.Concat(argv, []string{"--", insideShim}, p.shim[1:], []string{"version"})
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // our own wrapper
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = []string{"PATH=" + p.path}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
@@ -195,11 +195,11 @@ func (p *Provider) exposed() []string {
 		if !ok {
 			continue
 		}
-		real, err := filepath.EvalSymlinks(program)
+		resolved, err := filepath.EvalSymlinks(program)
 		if err != nil {
 			continue
 		}
-		for _, name := range []string{program, real} {
+		for _, name := range []string{program, resolved} {
 			folder := filepath.Dir(filepath.Dir(name)) // PREFIX/bin/tool
 			if filepath.Base(filepath.Dir(name)) != "bin" || strings.Count(folder, "/") < 2 ||
 				slices.ContainsFunc(folders, func(f string) bool { return below(f, folder) }) || isHome(folder) {

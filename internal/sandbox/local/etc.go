@@ -35,7 +35,7 @@ func etcLive() (names []string) {
 // syncEtc copies what commands see of /etc below the state folder. Files are replaced at once and never
 // removed, since commands may be reading them.
 func syncEtc(to string) error {
-	if err := os.MkdirAll(to, 0o755); err != nil { //nolint:gosec // readable by whatever user a command becomes
+	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
 	}
 	for _, name := range etcNames() {
@@ -58,7 +58,7 @@ func mountPoint(name, from string) error {
 		return err
 	}
 	if info.IsDir() {
-		return os.MkdirAll(name, 0o755) //nolint:gosec // as in /etc
+		return os.MkdirAll(name, 0o755)
 	}
 	return replace(name, nil)
 }
@@ -78,7 +78,7 @@ func syncTree(to, from string) error {
 		target := filepath.Join(to, rel)
 		switch {
 		case e.IsDir():
-			return os.MkdirAll(target, 0o755) //nolint:gosec // as in /etc
+			return os.MkdirAll(target, 0o755)
 		case e.Type()&fs.ModeSymlink != 0:
 			return syncLink(target, name)
 		case e.Type().IsRegular():
@@ -103,7 +103,7 @@ func syncLink(to, from string) error {
 	if now, err := os.Readlink(to); err == nil && now == target {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { //nolint:gosec // as in /etc
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
 	tmp := to + "." + uuid.NewString()

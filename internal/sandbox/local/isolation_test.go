@@ -90,7 +90,7 @@ func TestBwrapHasNoRights(t *testing.T) {
 func TestNetworkIsSharedUnlessBlocked(t *testing.T) {
 	t.Parallel()
 	needBwrap(t)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	noError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	p := newProvider(t, local.Bwrap)
@@ -220,10 +220,10 @@ func follow(t *testing.T, b opened, id uuid.UUID) (*shim.Exit, string) {
 // listenUnix is where a database would listen.
 func listenUnix(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "socket") // a test's own folder has too long a name
+	dir, err := os.MkdirTemp("", "socket") //nolint:usetesting // its name is too long for a socket
 	noError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	listener, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL.5432"))
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", filepath.Join(dir, ".s.PGSQL.5432"))
 	noError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	return listener.Addr().String()

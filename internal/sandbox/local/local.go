@@ -265,7 +265,7 @@ func removeAll(dir string) error {
 	walkErr := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
 		if e != nil && e.IsDir() {
 			// Called before the folder is read, and again if reading it failed.
-			chmodErr := os.Chmod(name, 0o700) //nolint:gosec // a folder to be removed
+			chmodErr := os.Chmod(name, 0o700)
 			if err == nil {
 				return chmodErr
 			}

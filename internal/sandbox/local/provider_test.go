@@ -59,7 +59,7 @@ func TestBrokenBwrapIsNoLevel(t *testing.T) {
 	cfg := config(t, "")
 	cfg.Path = t.TempDir()
 	script := "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n"
-	noError(t, os.WriteFile(filepath.Join(cfg.Path, "bwrap"), []byte(script), 0o700)) //nolint:gosec // a program
+	noError(t, os.WriteFile(filepath.Join(cfg.Path, "bwrap"), []byte(script), 0o700))
 	p, err := local.New(t.Context(), cfg)
 	if err != nil || p.Level() != local.Process {
 		t.Errorf("the level is %v, %v", p.Level(), err)
@@ -214,7 +214,7 @@ func copyProgram(t *testing.T, to, from string) {
 	in, err := os.Open(from)
 	noError(t, err)
 	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o700) //nolint:gosec // a program
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o700)
 	noError(t, err)
 	_, err = io.Copy(out, in)
 	noError(t, errors.Join(err, out.Close()))

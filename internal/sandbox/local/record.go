@@ -138,7 +138,7 @@ func (p *Provider) update(ctx context.Context, providerID string, change func(*r
 		return fmt.Errorf("locking sandbox %s: %w", providerID, err)
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil { //nolint:gosec // descriptors are small
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("locking sandbox %s: %w", providerID, err)
 	}
 	r, err := p.read(providerID)

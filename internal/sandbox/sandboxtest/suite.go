@@ -36,6 +36,7 @@ func Run(t *testing.T, setup func(t *testing.T) Harness) {
 		"list finds by labels":                      testList,
 		"stop keeps files and ends processes":       testStop,
 		"destroy ends and removes everything":       testDestroy,
+		"destroy ends what a lost supervisor left":  testDestroyLost,
 		"an ended context does nothing":             testEndedContext,
 		"expiry can be moved":                       testExpiry,
 		"files are put, read, listed and deleted":   testFiles,

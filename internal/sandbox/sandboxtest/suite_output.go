@@ -3,6 +3,7 @@ package sandboxtest
 import (
 	"bytes"
 	"math/rand/v2"
+	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -119,6 +120,13 @@ func testTailNew(t *testing.T, h Harness) {
 	b := newBox(t, h)
 	old := b.script("echo old; sleep 1000")
 	offset := b.until(old, "old").offset
+	if h.Here { // the new directory comes long after the others
+		eventually(t, "the root has not changed for a while", func() bool {
+			info, err := os.Stat(b.info.ShimRoot)
+			noError(t, err)
+			return time.Since(info.ModTime()) > 200*time.Millisecond
+		})
+	}
 	type answer struct {
 		res shim.TailResult
 		err error
@@ -128,6 +136,9 @@ func testTailNew(t *testing.T, h Harness) {
 		res, err := b.shim.Tail(t.Context(), map[uuid.UUID]int64{old: offset}, patience)
 		answers <- answer{res, err}
 	}()
+	if h.Here {
+		eventually(t, "the tail is running", func() bool { return len(processesWith(" tail ", b.info.ShimRoot)) == 1 })
+	}
 	id := b.script("echo young; sleep 1000")
 	a := <-answers
 	noError(t, a.err)

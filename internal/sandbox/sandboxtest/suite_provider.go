@@ -116,6 +116,19 @@ func testDestroy(t *testing.T, h Harness) {
 	wantCode(t, err, errs.NotFound)
 }
 
+func testDestroyLost(t *testing.T, h Harness) {
+	if !h.Here {
+		t.Skip("the supervisor is not a process of this machine")
+	}
+	b := newBox(t, h)
+	mark := uniqueNumber()
+	id := b.script("setsid sleep " + mark + " & echo up; wait")
+	b.until(id, "up")
+	killProcess(t, "supervise", b.shim.Dir(id))
+	noError(t, h.Provider.Destroy(t.Context(), b.info.ProviderID))
+	noProcess(t, mark)
+}
+
 func testEndedContext(t *testing.T, h Harness) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
