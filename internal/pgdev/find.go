@@ -3,6 +3,7 @@ package pgdev
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,8 +57,13 @@ func (f finder) find(ctx context.Context) (binaries, error) {
 	f.progress("searching for PostgreSQL")
 	switch f.bin {
 	case "":
-		if found, ok := f.installed(ctx); ok {
+		found, ok := f.installed(ctx)
+		if ok {
 			return found, nil
+		}
+		if ctx.Err() != nil {
+			// What was killed with the context proves nothing about the binaries.
+			return binaries{}, fmt.Errorf("searching for PostgreSQL: %w", context.Cause(ctx))
 		}
 		return f.download(ctx)
 	case BinDownload:

@@ -1,0 +1,87 @@
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// CheckInvariants fails the test for every execution that breaks a rule which holds between any two
+// transactions. It is for the end of a scenario, and for its middle.
+func CheckInvariants(t testing.TB, pool *pgxpool.Pool) {
+	t.Helper()
+	violations, err := Violations(t.Context(), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range violations {
+		t.Error(v)
+	}
+}
+
+// Violations lists what CheckInvariants complains about: places of executions (protocols.md, 1) and gaps in
+// their histories (design.md, 4). It reads one snapshot.
+func Violations(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
+	var violations []string
+	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		for _, query := range []string{placesSQL, historiesSQL, endsSQL} {
+			rows, err := tx.Query(ctx, query)
+			if err != nil {
+				return err
+			}
+			found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err != nil {
+				return err
+			}
+			violations = append(violations, found...)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the invariants: %w", err)
+	}
+	return violations, nil
+}
+
+const (
+	// Blocked and timers have no tables yet, so a parked execution is one that waits without a queue row.
+	placesSQL = `
+SELECT format('execution %s (%s, worker %s, queue row: %s) is %s', id, status, COALESCE(worker_id::text, 'none'), queued,
+    CASE WHEN finished THEN 'terminal and still somewhere' ELSE format('in %s places', places) END)
+FROM (
+    SELECT e.id, e.status, e.worker_id, q.execution_id IS NOT NULL AS queued, e.finished_at IS NOT NULL AS finished,
+        (q.execution_id IS NOT NULL AND e.worker_id IS NULL)::int        -- ready
+        + (q.execution_id IS NOT NULL AND e.worker_id IS NOT NULL)::int * 2 -- ready and held
+        + (q.execution_id IS NULL AND e.worker_id IS NOT NULL AND e.status = 'running')::int -- held
+        + (q.execution_id IS NULL AND e.worker_id IS NULL AND e.status = 'waiting')::int -- parked
+        AS places
+    FROM executions e LEFT JOIN execution_queue q ON q.execution_id = e.id
+) AS x
+WHERE (NOT finished AND places <> 1) OR (finished AND (queued OR worker_id IS NOT NULL))`
+
+	historiesSQL = `
+SELECT format('execution %s has %s records, numbered %s to %s, and last_seq %s', e.id, h.records, h.first, h.last, e.last_seq)
+FROM executions e
+LEFT JOIN LATERAL (
+    SELECT count(*) AS records, COALESCE(min(seq), 0) AS first, COALESCE(max(seq), 0) AS last, count(DISTINCT seq) AS numbers FROM (
+        SELECT seq FROM execution_events WHERE day = execution_day(e.id) AND execution_id = e.id
+        UNION ALL
+        SELECT seq FROM execution_logs WHERE day = execution_day(e.id) AND execution_id = e.id) AS s
+) AS h ON true
+WHERE h.records <> e.last_seq OR h.last <> e.last_seq OR h.numbers <> h.records OR h.first > 1`
+
+	endsSQL = `
+SELECT format('execution %s is %s and its record %s of %s is %s', e.id, e.status, v.seq, e.last_seq, v.type)
+FROM executions e
+JOIN execution_events v ON v.day = execution_day(e.id) AND v.execution_id = e.id
+WHERE v.type IN ('execution.completed', 'execution.failed', 'execution.canceled', 'execution.timed_out')
+    AND (v.seq <> e.last_seq OR v.type <> 'execution.' || e.status)
+UNION ALL
+SELECT format('execution %s is %s without the event', e.id, e.status)
+FROM executions e
+WHERE e.finished_at IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM execution_events v WHERE v.day = execution_day(e.id) AND v.execution_id = e.id AND v.type = 'execution.' || e.status)`
+)
