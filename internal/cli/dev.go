@@ -33,7 +33,11 @@ func (a *app) devCommand() *cobra.Command {
 			"Everything is kept in .foundry in this folder.",
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.dev(cmd.Context(), addr, once)
+			err := a.dev(cmd.Context(), addr, once)
+			if once {
+				return err
+			}
+			return unlessStopped(cmd.Context(), err)
 		},
 	}
 	cmd.Flags().StringVar(&addr, "addr", addr, "listen on HOST:PORT; port 0 picks a free one")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -24,9 +25,17 @@ func (a *app) serveCommand() *cobra.Command {
 			"makes. SIGTERM ends it once requests in flight are answered.",
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd.Context())
+			return unlessStopped(cmd.Context(), serve(cmd.Context()))
 		},
 	}
+}
+
+// unlessStopped leaves out errors that only say that the process was told to end while it started.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
+		return nil
+	}
+	return err
 }
 
 func serve(ctx context.Context) error {
@@ -58,12 +67,13 @@ func (a *app) workerCommand() *cobra.Command {
 			"give back what it holds and exit; commands that run go on, and the next worker follows them.",
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !supervised {
-				return work(cmd.Context())
+			ctx := cmd.Context()
+			if supervised {
+				var cancel context.CancelFunc
+				ctx, cancel = process.WithParent(ctx, a.In)
+				defer cancel()
 			}
-			ctx, cancel := process.WithParent(cmd.Context(), a.In)
-			defer cancel()
-			return work(ctx)
+			return unlessStopped(ctx, work(ctx))
 		},
 	}
 	cmd.Flags().BoolVar(&supervised, "supervised", false, "end when stdin ends")

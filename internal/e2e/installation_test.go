@@ -169,7 +169,11 @@ func (i *installation) queue(workflow string, inputs map[string]any) string {
 func queue(t *testing.T, url, token, workflow string, inputs map[string]any) string {
 	t.Helper()
 	var queued client.ExecutionQueued
-	if status := call(t, url, token, http.MethodPost, "/workflows/"+workflow+"/executions", map[string]any{"inputs": inputs}, &queued); status != http.StatusAccepted {
+	body := map[string]any{}
+	if inputs != nil {
+		body["inputs"] = inputs
+	}
+	if status := call(t, url, token, http.MethodPost, "/workflows/"+workflow+"/executions", body, &queued); status != http.StatusAccepted {
 		t.Fatalf("queuing %s: %d", workflow, status)
 	}
 	return queued.ID.String()
@@ -251,4 +255,13 @@ func alive(pid int) bool {
 	}
 	_, rest, _ := strings.Cut(string(stat), ") ")
 	return !strings.HasPrefix(rest, "Z")
+}
+
+func decode[T any](t *testing.T, text []byte) T {
+	t.Helper()
+	var v T
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
