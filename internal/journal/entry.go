@@ -15,7 +15,7 @@ type Entry struct {
 	ExecutionID uuid.UUID
 	Claim       int64
 	Session     *Session // nil stands alone
-	Started     bool // the first entry of an execution that nobody has begun
+	Started     bool     // the first entry of an execution that nobody has begun
 	Records     []Record
 	NodeRuns    []NodeRun
 	Cursors     []Cursor
