@@ -226,3 +226,13 @@ func TestPropertyLookupDoesNotDependOnTheMap(t *testing.T) {
 		}
 	}
 }
+
+func TestJSONWriterStopsAtTheLimit(t *testing.T) {
+	t.Parallel()
+	item := strings.Repeat("x", MaxSize/4)
+	var w jsonWriter
+	err := w.value([]any{item, item, item, item, item, item, item, item}, "")
+	if !errors.Is(err, errTooLarge) || w.out.Len() > MaxSize+len(item)+100 {
+		t.Errorf("wrote %d bytes, error %v", w.out.Len(), err)
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 )
 
 // filtered is the result of `.*`: an array on which an access means an access to each item.
@@ -156,7 +155,7 @@ func less(a, b Value) bool {
 }
 
 // fold is the form in which strings are compared.
-func fold(s string) string { return strings.Map(unicode.ToUpper, s) }
+func fold(s string) string { return strings.ToUpper(s) }
 
 // property looks a name up in an object: as written, else without regard to case, then the
 // first in sorted order, so that the answer does not depend on the map.
