@@ -116,7 +116,7 @@ func TestLogsFilter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			filter := test.logs.filter(runs)
+			filter := test.logs.Filter(runs)
 			asked := func(id uuid.UUID) bool {
 				for _, x := range filter.NodeRuns {
 					if x == id {

@@ -70,8 +70,8 @@ func (l Logs) wantsRun(node string, index, attempt int) bool {
 		node == l.Node && (l.Index == nil || index == *l.Index) && (l.Attempt == nil || attempt == *l.Attempt)
 }
 
-// filter turns the choice into the one that a query understands, given the execution's node runs.
-func (l Logs) filter(runs []execution.NodeRun) event.LogFilter {
+// Filter turns the choice into the one that a query understands, given the execution's node runs.
+func (l Logs) Filter(runs []execution.NodeRun) event.LogFilter {
 	if l.None || l.Node == "" {
 		return event.LogFilter{None: l.None}
 	}

@@ -127,13 +127,13 @@ func (w *Watch) resolve(ctx context.Context) error {
 		return nil
 	}
 	if w.logs.None || w.logs.Node == "" {
-		w.filter = w.logs.filter(nil)
+		w.filter = w.logs.Filter(nil)
 	} else {
 		runs, err := w.hub.executions.NodeRuns(ctx, w.topic.id)
 		if err != nil {
 			return err
 		}
-		w.filter = w.logs.filter(runs)
+		w.filter = w.logs.Filter(runs)
 	}
 	w.resolved = w.target
 	return nil
