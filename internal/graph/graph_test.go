@@ -64,11 +64,11 @@ func TestOrderIsTopologicalAndOtherwiseThatOfTheText(t *testing.T) {
 func TestCycleCarriesItsPath(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string][]string{
-		"a: a":                           {"a", "a"},
-		"a: b; b: a":                     {"a", "b", "a"},
-		"x; a: c x; b: a; c: b; y: c":    {"a", "c", "b", "a"},
-		"above: a; a: b; b: c; c: b":     {"b", "c", "b"},
-		"c: b; b: a; a: c; d: a":         {"c", "b", "a", "c"},
+		"a: a":                         {"a", "a"},
+		"a: b; b: a":                   {"a", "b", "a"},
+		"x; a: c x; b: a; c: b; y: c":  {"a", "c", "b", "a"},
+		"above: a; a: b; b: c; c: b":   {"b", "c", "b"},
+		"c: b; b: a; a: c; d: a":       {"c", "b", "a", "c"},
 		"free; p: q; q: p; r: s; s: r": {"p", "q", "p"},
 	} {
 		_, err := New(parseNodes(text))

@@ -31,7 +31,7 @@ type Diagnostic struct {
 }
 
 // Diagnostics are sorted by position.
-type Diagnostics []Diagnostic
+type Diagnostics []Diagnostic //nolint:errname // it is a report first; Load alone uses it as the cause of an error
 
 // maxDiagnostics bounds the answer, errors and warnings each; who has 100 faults mends those
 // first.

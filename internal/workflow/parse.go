@@ -121,7 +121,7 @@ type syntaxError interface {
 
 func syntaxFault(err error, r *report) {
 	at, message := mark{}, "The text is not YAML."
-	if e, ok := err.(syntaxError); ok { //nolint:errorlint // the library returns it bare
+	if e, ok := err.(syntaxError); ok {
 		if tk := e.GetToken(); tk != nil && tk.Position != nil {
 			at = mark{line: tk.Position.Line, column: tk.Position.Column}
 		}
