@@ -36,16 +36,16 @@ func readCapped(name string, limit int64) (content []byte, size int64, err error
 		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, 0, errors.New("The file FOUNDRY_OUTPUT cannot be read.")
+		return nil, 0, errors.New("The file FOUNDRY_OUTPUT cannot be read.") //nolint:staticcheck // shown to people
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return nil, 0, errors.New("The file FOUNDRY_OUTPUT is not a regular file.")
+		return nil, 0, errors.New("The file FOUNDRY_OUTPUT is not a regular file.") //nolint:staticcheck // shown to people
 	}
 	content, err = io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
-		return nil, 0, errors.New("The file FOUNDRY_OUTPUT cannot be read.")
+		return nil, 0, errors.New("The file FOUNDRY_OUTPUT cannot be read.") //nolint:staticcheck // shown to people
 	}
 	return content, info.Size(), nil
 }

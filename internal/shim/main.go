@@ -99,23 +99,23 @@ func parseTail(args []string) (*tailer, error) {
 		return nil, errors.New("tail needs a folder")
 	}
 	t := &tailer{root: args[0], offsets: make(map[string]int64)}
-	for i := 1; i < len(args); i++ {
-		if args[i] == "--wait" {
-			i++
-			if i == len(args) {
+	for rest := args[1:]; len(rest) > 0; rest = rest[1:] {
+		if rest[0] == "--wait" {
+			if len(rest) == 1 {
 				return nil, errors.New("--wait needs a duration")
 			}
-			wait, err := time.ParseDuration(args[i])
+			rest = rest[1:]
+			wait, err := time.ParseDuration(rest[0])
 			if err != nil {
 				return nil, fmt.Errorf("--wait: %w", err)
 			}
 			t.wait = wait
 			continue
 		}
-		name, text, _ := strings.Cut(args[i], ":")
+		name, text, _ := strings.Cut(rest[0], ":")
 		offset, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || offset < Done || name == "" || name != filepath.Base(name) {
-			return nil, fmt.Errorf("%q is not NAME:OFFSET", args[i])
+			return nil, fmt.Errorf("%q is not NAME:OFFSET", rest[0])
 		}
 		t.offsets[name] = offset
 	}

@@ -25,7 +25,7 @@ func ParseOutputs(content []byte) (map[string]string, error) {
 		}
 		at := bytes.IndexAny(line, "=<")
 		if at < 0 || !validOutputName(line[:at]) {
-			return nil, fmt.Errorf("Line %d of the outputs is neither name=value nor name<<DELIMITER.", number) //nolint:revive,staticcheck // shown to people
+			return nil, fmt.Errorf("Line %d of the outputs is neither name=value nor name<<DELIMITER.", number) //nolint:staticcheck // shown to people
 		}
 		name := string(line[:at])
 		if line[at] == '=' {
@@ -34,11 +34,11 @@ func ParseOutputs(content []byte) (map[string]string, error) {
 		}
 		delimiter, ok := bytes.CutPrefix(line[at:], []byte("<<"))
 		if !ok || len(delimiter) == 0 {
-			return nil, fmt.Errorf("Line %d of the outputs needs a delimiter after %s<<.", number, name) //nolint:revive,staticcheck // shown to people
+			return nil, fmt.Errorf("Line %d of the outputs needs a delimiter after %s<<.", number, name) //nolint:staticcheck // shown to people
 		}
 		value, rest, lines, ok := cutBlock(content, delimiter)
 		if !ok {
-			return nil, fmt.Errorf("The output %s on line %d is not closed by a line %q.", name, number, delimiter) //nolint:revive,staticcheck // shown to people
+			return nil, fmt.Errorf("The output %s on line %d is not closed by a line %q.", name, number, delimiter) //nolint:staticcheck // shown to people
 		}
 		outputs[name] = string(value)
 		content = rest

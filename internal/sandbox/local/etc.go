@@ -118,11 +118,11 @@ func replace(name string, content []byte) error {
 	if now, err := os.ReadFile(name); err == nil && bytes.Equal(now, content) {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil { //nolint:gosec // as in /etc
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
 	tmp := name + "." + uuid.NewString()
-	if err := os.WriteFile(tmp, content, 0o644); err != nil { //nolint:gosec // as in /etc
+	if err := os.WriteFile(tmp, content, 0o644); err != nil {
 		return err
 	}
 	return os.Rename(tmp, name)
