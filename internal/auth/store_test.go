@@ -47,16 +47,18 @@ func TestAuthenticate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p, err := store.Authenticate(t.Context(), token.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Run("knows a token", func(t *testing.T) {
-		p, err := store.Authenticate(t.Context(), token.Reveal())
-		if err != nil {
-			t.Fatal(err)
-		}
+		t.Parallel()
 		if p.OrganizationID != id || p.OrganizationSlug != "acme" || p.Name != "ci" || p.TokenID == uuid.Nil {
 			t.Errorf("the token acts for %+v", p)
 		}
 	})
 	t.Run("does not ask the database again at once", func(t *testing.T) {
+		t.Parallel()
 		ended, cancel := context.WithCancel(t.Context())
 		cancel() // a query would fail
 		if _, err := store.Authenticate(ended, token.Reveal()); err != nil {
@@ -64,6 +66,7 @@ func TestAuthenticate(t *testing.T) {
 		}
 	})
 	t.Run("refuses what is no token, and what nobody made", func(t *testing.T) {
+		t.Parallel()
 		// Well-formed, but of another database.
 		_, elsewhere, otherID := setup(t)
 		stranger, err := elsewhere.Create(t.Context(), otherID, "ci", 0)
@@ -77,6 +80,7 @@ func TestAuthenticate(t *testing.T) {
 		}
 	})
 	t.Run("stores no plaintext", func(t *testing.T) {
+		t.Parallel()
 		var row string
 		if err := pool.QueryRow(t.Context(), "SELECT t::text FROM tokens t WHERE name = 'ci'").Scan(&row); err != nil {
 			t.Fatal(err)

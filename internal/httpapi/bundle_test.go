@@ -77,7 +77,7 @@ func setup(t *testing.T, edit ...func(*Config)) *testBundle {
 
 func (b *testBundle) start(t *testing.T, hub *stream.Hub) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,5 +52,5 @@ func parseRange(header string, size int64) (*byteRange, error) {
 
 func position(digits string) (int64, bool) {
 	n, err := strconv.ParseUint(digits, 10, 63)
-	return int64(n), err == nil && digits[0] != '+' //nolint:gosec // 63 bits fit
+	return int64(n), err == nil && digits[0] != '+'
 }

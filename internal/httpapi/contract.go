@@ -28,7 +28,7 @@ type operation struct {
 	body  *openapi3.RequestBody // nil: none is read
 }
 
-var pathParameter = regexp.MustCompile(`\{(\w+)\}`) //nolint:gochecknoglobals // a compiled constant
+var pathParameter = regexp.MustCompile(`\{(\w+)\}`)
 
 func loadContract() (*contract, error) {
 	document, err := openapi3.NewLoader().LoadFromData(api.Spec())

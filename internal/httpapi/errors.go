@@ -86,7 +86,7 @@ func writeProblem(c echo.Context, problem openapi.Problem, status int, cause err
 
 // problemOf says what a person may know about an error.
 func problemOf(err error) (openapi.Problem, int) {
-	if faults, ok := errors.AsType[*invalidWorkflow](err); ok {
+	if faults, ok := errors.AsType[*workflowError](err); ok {
 		return faults.problem(), http.StatusUnprocessableEntity
 	}
 	e := errorOf(err)
@@ -167,18 +167,19 @@ func statusOf(code errs.Code) int {
 		return http.StatusServiceUnavailable
 	case errs.Internal, errs.Unknown:
 		return http.StatusInternalServerError
+	default: // errs.Validation, and rules that packages have codes of their own for
+		return http.StatusUnprocessableEntity
 	}
-	return http.StatusUnprocessableEntity // errs.Validation, and rules that packages have codes of their own for
 }
 
-// invalidWorkflow refuses a workflow text.
-type invalidWorkflow struct{ diagnostics workflow.Diagnostics }
+// workflowError refuses a workflow text.
+type workflowError struct{ diagnostics workflow.Diagnostics }
 
-func (e *invalidWorkflow) Error() string {
+func (e *workflowError) Error() string {
 	return "the workflow text is invalid: " + e.diagnostics.Error()
 }
 
-func (e *invalidWorkflow) problem() openapi.Problem {
+func (e *workflowError) problem() openapi.Problem {
 	status := http.StatusUnprocessableEntity
 	count := 0
 	for _, d := range e.diagnostics {

@@ -45,26 +45,26 @@ func TestListNodes(t *testing.T) {
 }
 
 // history makes an execution with events and odd log chunks.
-func history(t *testing.T, b *testBundle) (id uuid.UUID, greet, after *run) {
+func history(t *testing.T, b *testBundle) uuid.UUID {
 	t.Helper()
 	b.workflow(t, "hello")
-	id = b.started(t, "hello")
+	id := b.started(t, "hello")
 	b.event(t, id, nil, event.ExecutionClaimed, map[string]any{"claim": 1})
-	greet = b.nodeRun(t, id, "greet", 0, 1)
+	greet := b.nodeRun(t, id, "greet", 0, 1)
 	b.event(t, id, greet, event.NodeStarted, map[string]any{"a": "<&>"})
 	greet.log(t, event.Stdout, "plain <b>text</b>\r\n")
 	greet.log(t, event.Stderr, "\xff\xfe\x00binary")
 	greet.log(t, event.Stdout, "NUL \x00 is text\n")
-	after = b.nodeRun(t, id, "after", 0, 1)
+	after := b.nodeRun(t, id, "after", 0, 1)
 	b.event(t, id, after, event.NodeStarted, map[string]any{})
 	after.log(t, event.Stdout, "after")
-	return id, greet, after
+	return id
 }
 
 func TestListEvents(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	id, _, _ := history(t, b)
+	id := history(t, b)
 	page := get[openapi.EventPage](t, b, executionPath(id, "/events"))
 	var kinds []string
 	for i, e := range page.Data {
@@ -90,6 +90,7 @@ func TestListEvents(t *testing.T) {
 	}
 
 	t.Run("log chunks keep every byte", func(t *testing.T) {
+		t.Parallel()
 		wantChunk(t, page.Data[3], openapi.LogChunk{Stream: "stdout", Offset: 0, Text: "plain <b>text</b>\r\n"})
 		wantChunk(t, page.Data[4], openapi.LogChunk{Stream: "stderr", Offset: 0, Base64: []byte("\xff\xfe\x00binary")})
 		wantChunk(t, page.Data[5], openapi.LogChunk{Stream: "stdout", Offset: 19, Text: "NUL \x00 is text\n"})
@@ -99,6 +100,7 @@ func TestListEvents(t *testing.T) {
 		}
 	})
 	t.Run("pages follow one another", func(t *testing.T) {
+		t.Parallel()
 		for limit := 1; limit <= 9; limit++ {
 			var seen []int64
 			for after := int64(0); ; {
@@ -120,6 +122,7 @@ func TestListEvents(t *testing.T) {
 		}
 	})
 	t.Run("logs are chosen", func(t *testing.T) {
+		t.Parallel()
 		for choice, want := range map[string]string{
 			"all": "[1 2 3 4 5 6 7 8]", "none": "[1 2 3 7]", "greet": "[1 2 3 4 5 6 7]", "after": "[1 2 3 7 8]",
 			"after:0": "[1 2 3 7 8]", "after:1": "[1 2 3 7]", "after:0:1": "[1 2 3 7 8]", "after:0:2": "[1 2 3 7]", "nobody": "[1 2 3 7]",
@@ -178,13 +181,12 @@ func TestLargeEventPagesEndEarly(t *testing.T) {
 func TestLogsAreExact(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	id, greet, _ := history(t, b)
+	id := history(t, b)
 	second := b.nodeRun(t, id, "greet", 0, 2)
 	second.log(t, event.Stdout, "again\n")
 	b.nodeRun(t, id, "quiet", 0, 1)
 	other := b.nodeRun(t, id, "fan", 1, 1)
 	other.log(t, event.Stderr, "one")
-	_ = greet
 	const first = "plain <b>text</b>\r\n\xff\xfe\x00binaryNUL \x00 is text\n"
 	for query, want := range map[string]string{
 		"?node=greet":                           "again\n",

@@ -92,6 +92,21 @@ func recoverPanics(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// boundBody bounds the time in which a body must come. http.Server.ReadTimeout is not used: it would also end
+// every stream, whose connection is read all the while to notice that the client has gone.
+func (s *Server) boundBody(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if c.Request().ContentLength == 0 {
+			return next(c)
+		}
+		connection := http.NewResponseController(c.Response())
+		if err := connection.SetReadDeadline(time.Now().Add(s.config.BodyTimeout)); err != nil {
+			return fmt.Errorf("bounding the time for a body: %w", err)
+		}
+		return next(c)
+	}
+}
+
 // crossOrigin refuses writes that a browser makes for a page of another origin.
 func crossOrigin() echo.MiddlewareFunc {
 	protection := http.NewCrossOriginProtection()
@@ -118,7 +133,7 @@ func accepts(r *http.Request, mediaType string) bool {
 	return false
 }
 
-var zeroQuality = regexp.MustCompile(`^0(\.0*)?$`) //nolint:gochecknoglobals // a compiled constant
+var zeroQuality = regexp.MustCompile(`^0(\.0*)?$`)
 
 func truncated(s string, limit int) string {
 	if len(s) <= limit {

@@ -170,7 +170,7 @@ func TestErrorsBecomeProblems(t *testing.T) {
 		"echo's":      {echo.NewHTTPError(http.StatusBadRequest, "strconv.ParseInt: parsing"), 400, "invalid", "The request is malformed.", false},
 		"echo's own":  {echo.NewHTTPError(http.StatusInternalServerError, secret), 500, "internal", "Internal error.", true},
 		"body":        {&http.MaxBytesError{Limit: 1 << 20}, 413, "too_large", "The body is larger than 1 MiB.", false},
-		"text":        {&invalidWorkflow{workflow.Diagnostics{{Severity: workflow.SeverityError, Message: "Bad."}}}, 422, "workflow_invalid", "The workflow text has a fault.", false},
+		"text":        {&workflowError{workflow.Diagnostics{{Severity: workflow.SeverityError, Message: "Bad."}}}, 422, "workflow_invalid", "The workflow text has a fault.", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -202,9 +202,7 @@ func TestPanicsAreAnswered(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.server.echo.GET("/panic", func(echo.Context) error {
-		var m map[string]int
-		m["x"] = 1
-		return nil
+		panic("broken on purpose")
 	})
 	a := b.call(t, http.MethodGet, "/panic", nil, "X-Request-Id", "panicked")
 	wantProblem(t, a, http.StatusInternalServerError, "internal")
@@ -212,7 +210,7 @@ func TestPanicsAreAnswered(t *testing.T) {
 	lines := logLines(t, b, "panicked")
 	if !slices.ContainsFunc(lines, func(l map[string]any) bool {
 		text, _ := l["error"].(string)
-		return strings.Contains(text, "nil map") && strings.Contains(text, "server_test.go")
+		return strings.Contains(text, "broken on purpose") && strings.Contains(text, "server_test.go")
 	}) {
 		t.Errorf("no stack in the log: %v", lines)
 	}
@@ -402,7 +400,7 @@ func TestRunDrainsWhatIsInFlight(t *testing.T) {
 	stopped := make(chan struct{})
 	go func() { b.stop(); close(stopped) }()
 	waitUntil(t, func() bool { // new connections are refused
-		conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(b.url, "http://"))
 		if err != nil {
 			return true
 		}
@@ -443,6 +441,43 @@ func TestRunCutsWhatDoesNotEnd(t *testing.T) {
 	b.stop()
 	if err := <-failed; err == nil {
 		t.Error("the stuck request was answered")
+	}
+}
+
+func TestBodiesMustComeInTimeAndStreamsNeedNot(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.BodyTimeout = 100 * time.Millisecond })
+	entered, release := make(chan struct{}), make(chan struct{})
+	b.server.echo.GET("/long", func(c echo.Context) error {
+		close(entered)
+		select {
+		case <-release:
+			return c.String(http.StatusOK, "done")
+		case <-c.Request().Context().Done():
+			return context.Cause(c.Request().Context())
+		}
+	})
+	answers := make(chan answer, 1)
+	go func() { answers <- b.call(t, http.MethodGet, "/long", nil) }()
+	<-entered
+	body, hold := io.Pipe()
+	defer hold.Close()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url+apiPrefix+"/workflows", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+b.token)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := b.client.Do(request) // the body never comes
+	if err == nil {
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusBadRequest {
+			t.Errorf("a body that never came gave %d", response.StatusCode)
+		}
+	}
+	close(release) // the other request has lasted longer than a body may
+	if a := <-answers; a.status != http.StatusOK || string(a.body) != "done" {
+		t.Errorf("the long request got %d %q", a.status, a.body)
 	}
 }
 

@@ -37,7 +37,7 @@ func (s *submission) compile() (*workflow.Definition, error) {
 		diagnostics = append(diagnostics, workflow.CheckFiles(def, sizes)...)
 	}
 	if diagnostics.Failed() {
-		return nil, &invalidWorkflow{diagnostics}
+		return nil, &workflowError{diagnostics}
 	}
 	return def, nil
 }
@@ -53,10 +53,10 @@ func submissionFrom(source, slug string, files []openapi.File) (*submission, err
 		}
 		pointer := fmt.Sprintf("/files/%d", i)
 		if f.Text != "" && f.Base64 != nil {
-			refused.With(pointer, "Has text and base64; send one of them.")
+			refused = refused.With(pointer, "Has text and base64; send one of them.")
 		}
 		if s.has(f.Path) {
-			refused.With(pointer+"/path", "Is the path of an earlier file too.")
+			refused = refused.With(pointer+"/path", "Is the path of an earlier file too.")
 		}
 		s.files = append(s.files, workflow.Content{Path: f.Path, Executable: f.Executable, Bytes: content})
 	}

@@ -74,7 +74,7 @@ func (o *operation) checkQuery(address *url.URL) error {
 	refused := errs.E(errs.Invalid, "The query string is not valid.")
 	for name, values := range query {
 		if detail := o.queryProblem(name, values); detail != "" {
-			refused.With("?"+name, "%s", detail)
+			refused = refused.With("?"+name, "%s", detail)
 		}
 	}
 	return refusal(refused)
@@ -119,12 +119,12 @@ func parameterValue(schema *openapi3.Schema, values []string) (any, error) {
 		}
 		n, err := strconv.ParseInt(values[0], 10, bits)
 		if err != nil {
-			return nil, errors.New("Must be a whole number.") //nolint:revive,staticcheck // a sentence for a person
+			return nil, errors.New("Must be a whole number.") //nolint:staticcheck // a sentence for a person
 		}
 		return n, nil
 	case schema.Type.Is(openapi3.TypeBoolean):
 		if values[0] != "true" && values[0] != "false" {
-			return nil, errors.New("Must be true or false.") //nolint:revive,staticcheck // a sentence for a person
+			return nil, errors.New("Must be true or false.") //nolint:staticcheck // a sentence for a person
 		}
 		return values[0] == "true", nil
 	}

@@ -19,6 +19,7 @@ func TestCreateWorkflow(t *testing.T) {
 	path := apiPrefix + "/workflows"
 
 	t.Run("makes the slug from the name", func(t *testing.T) {
+		t.Parallel()
 		a := b.call(t, http.MethodPost, path, map[string]any{"source": helloText})
 		w := decode[openapi.Workflow](t, a, http.StatusCreated)
 		if w.Slug != "hello" || w.Name != "Hello" || w.Version != 1 || w.ID.Version() != 7 || w.CreatedAt.IsZero() {
@@ -34,6 +35,7 @@ func TestCreateWorkflow(t *testing.T) {
 		}
 	})
 	t.Run("takes the slug that was chosen, once", func(t *testing.T) {
+		t.Parallel()
 		if w := b.workflow(t, "my-own"); w.Slug != "my-own" {
 			t.Errorf("slug %q", w.Slug)
 		}
@@ -43,6 +45,7 @@ func TestCreateWorkflow(t *testing.T) {
 		}
 	})
 	t.Run("refuses a faulty text with its positions", func(t *testing.T) {
+		t.Parallel()
 		text := "name: Broken\nnodes:\n  a:\n    needs: [b]\n    run: echo\n  c:\n    rnu: echo\n"
 		p := wantProblem(t, b.call(t, http.MethodPost, path, map[string]any{"source": text}), http.StatusUnprocessableEntity, "workflow_invalid")
 		if len(p.Diagnostics) < 2 || p.Diagnostics[0].Line != 4 || p.Diagnostics[0].Column == 0 || p.Diagnostics[0].Message == "" || p.Diagnostics[0].Code == "" {
@@ -50,6 +53,7 @@ func TestCreateWorkflow(t *testing.T) {
 		}
 	})
 	t.Run("refuses what no database can hold", func(t *testing.T) {
+		t.Parallel()
 		for _, text := range []string{"name: a\u0000b\nnodes: {a: {run: echo}}\n", "name: \"a\\0b\"\nnodes: {a: {run: echo}}\n"} {
 			a := b.call(t, http.MethodPost, path, map[string]any{"source": text, "slug": "nul"})
 			if a.status >= 500 {
@@ -58,6 +62,7 @@ func TestCreateWorkflow(t *testing.T) {
 		}
 	})
 	t.Run("wants a slug where the name gives none", func(t *testing.T) {
+		t.Parallel()
 		a := b.call(t, http.MethodPost, path, map[string]any{"source": "name: \"!!!\"\nnodes: {a: {run: echo}}\n"})
 		if a.status != http.StatusCreated { // a package may have a slug for every name
 			wantPointers(t, wantProblem(t, a, http.StatusUnprocessableEntity, "validation"), "/slug")
@@ -152,23 +157,25 @@ func (b *testBundle) wantVersionFiles(t *testing.T, slug string, number int) {
 func TestFilesAsJSON(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	body := map[string]any{"source": filesText, "slug": "files", "files": []any{
+	files := []any{
 		map[string]any{"path": "bin/run.sh", "executable": true, "text": "#!/bin/sh\n"},
 		map[string]any{"path": "data.bin", "base64": "AP8NCg=="},
 		map[string]any{"path": "empty"},
-	}}
-	post[openapi.Workflow](t, b, apiPrefix+"/workflows", body, http.StatusCreated)
+	}
+	post[openapi.Workflow](t, b, apiPrefix+"/workflows", map[string]any{"source": filesText, "slug": "files", "files": files}, http.StatusCreated)
 	b.wantVersionFiles(t, "files", 1)
 
 	t.Run("a file that the text lists must come", func(t *testing.T) {
-		body := map[string]any{"source": filesText, "files": body["files"].([]any)[:2]}
+		t.Parallel()
+		body := map[string]any{"source": filesText, "files": files[:2]}
 		p := wantProblem(t, b.call(t, http.MethodPost, apiPrefix+"/workflows/files/versions", body), http.StatusUnprocessableEntity, "workflow_invalid")
 		if len(p.Diagnostics) != 1 || p.Diagnostics[0].Line != 2 || !strings.Contains(p.Diagnostics[0].Message, "empty") {
 			t.Errorf("diagnostics %+v", p.Diagnostics)
 		}
 	})
 	t.Run("a file that it does not list may not", func(t *testing.T) {
-		body := map[string]any{"source": helloText, "files": body["files"]}
+		t.Parallel()
+		body := map[string]any{"source": helloText, "files": files}
 		p := wantProblem(t, b.call(t, http.MethodPost, apiPrefix+"/workflows/files/versions", body), http.StatusUnprocessableEntity, "workflow_invalid")
 		if len(p.Diagnostics) != 3 {
 			t.Errorf("diagnostics %+v", p.Diagnostics)
@@ -227,7 +234,7 @@ func TestMalformedForms(t *testing.T) {
 	}{
 		"no source":       {nil, 422, "validation", "/source"},
 		"source twice":    {[][2]string{source, source}, 422, "validation", "/source"},
-		"unknown field":   {[][2]string{source, {`name="fiels"`, "x"}}, 422, "validation", "/fiels"},
+		"unknown field":   {[][2]string{source, {`name="extra"`, "x"}}, 422, "validation", "/extra"},
 		"slug of version": {[][2]string{source, {`name="slug"`, "x"}}, 422, "validation", "/slug"},
 		"no file name":    {[][2]string{source, {`name="files"`, "x"}}, 422, "validation", "/files"},
 		"path twice":      {[][2]string{source, {`name="files"; filename="a"`, "x"}, {`name="files"; filename="a"`, "y"}}, 422, "validation", "/files"},
