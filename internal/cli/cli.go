@@ -26,7 +26,7 @@ type IO struct {
 
 // Run carries out the command that args name (without the program's) and returns the exit code.
 func Run(ctx context.Context, args []string, streams IO) int {
-	root := newRoot(&app{IO: streams})
+	root := newRoot(&app{IO: streams}) //nolint:contextcheck // cobra hands the context to the commands
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	_, interrupted := errors.AsType[lifecycle.SignalError](context.Cause(ctx))

@@ -53,7 +53,7 @@ func problem(w http.ResponseWriter, status int) {
 }
 
 // follow runs a follower against the script and returns the sequences that it has handled.
-func follow(t *testing.T, ctx context.Context, s *script, handle func(client.Event) error) (seqs []int64, lost int, err error) { //nolint:revive // t comes first in tests
+func follow(t *testing.T, ctx context.Context, s *script, handle func(client.Event) error) (seqs []int64, lost int, err error) {
 	t.Helper()
 	web := httptest.NewServer(s)
 	defer web.Close()

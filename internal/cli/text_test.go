@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"mime/multipart"
 	"os"
@@ -143,7 +144,7 @@ func TestRequestSendsFilesAsAForm(t *testing.T) {
 	var got []string
 	for {
 		part, err := form.NextRawPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

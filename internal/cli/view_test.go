@@ -31,8 +31,8 @@ func (h *history) add(kind, node string, attempt int, data any) *history {
 	return h
 }
 
-func (h *history) log(node string, stream client.LogStream, text string) *history {
-	return h.add("log", node, 1, client.LogChunk{Stream: stream, Text: text})
+func (h *history) log(stream client.LogStream, text string) *history {
+	return h.add("log", "fetch", 1, client.LogChunk{Stream: stream, Text: text})
 }
 
 type none struct{}
@@ -51,9 +51,9 @@ func TestViewOfPlainLines(t *testing.T) {
 		add("sandbox.waiting", "", 0, map[string]any{"reason": "no room"}).
 		add("sandbox.ready", "", 0, map[string]any{"isolation": "bwrap"}).
 		add("node.started", "fetch", 1, none{}).
-		log("fetch", "stdout", "one\ntw").
-		log("fetch", "stderr", "warn\n").
-		log("fetch", "stdout", "o\nrest").
+		log("stdout", "one\ntw").
+		log("stderr", "warn\n").
+		log("stdout", "o\nrest").
 		add("node.completed", "fetch", 1, none{}).
 		add("node.started", "flaky", 1, none{}).
 		add("node.failed", "flaky", 1, failure("It exited with code 75.")).
@@ -117,7 +117,7 @@ func TestViewOnATerminal(t *testing.T) {
 	v := newView(term)
 	h := new(history).
 		add("node.started", "fetch", 1, none{}).
-		log("fetch", "stdout", "a\x1b[2Jb\n").
+		log("stdout", "a\x1b[2Jb\n").
 		add("node.completed", "fetch", 1, none{})
 	for _, event := range h.events {
 		if err := v.add(event); err != nil {

@@ -55,7 +55,7 @@ func (c ControlPlane) Run(ctx context.Context) error {
 	}
 	notifier := postgres.NewNotifier(pool, part(c.Log, "notifier"))
 	executions := queue.NewStore(pool, notifier)
-	server, err := httpapi.New(httpapi.Config{
+	server, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // it reads what is embedded
 		Pool: pool, Queue: executions, Hub: hub, Log: part(c.Log, "http"),
 		Registry: registry, Version: c.Version, DrainTimeout: c.Drain,
 	})

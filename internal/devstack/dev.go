@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	tokenName    = "foundry dev"
+	devName      = "foundry dev in " // and the folder: of its token, for two of them may share a database
 	databaseName = "foundry"
 )
 
@@ -84,7 +84,7 @@ func Run(ctx context.Context, c Config, use func(ctx context.Context, s Stack) e
 	defer file.Close()
 	s := &stack{Config: c, dir: dir, log: config.NewLoggerTo(log, c.Env.LogLevel), group: lifecycle.NewGroup(ctx)}
 	s.state = State{URL: "http://" + reachable(listener.Addr()), PID: os.Getpid()}
-	if err := s.start(listener); err != nil {
+	if err := s.start(listener); err != nil { //nolint:contextcheck // the group's context is made of ours
 		s.group.Stop(err)
 		return errors.Join(err, s.group.Wait())
 	}
@@ -169,8 +169,7 @@ func (s *stack) migrate(ctx context.Context) (string, error) {
 	if err := postgres.Migrate(ctx, s.direct); err != nil {
 		return "", err
 	}
-	// Each folder has its own token, for two of them may share a database.
-	token, err := NewToken(ctx, s.state.DatabaseURL, tokenName+" in "+s.dir, 0)
+	token, err := NewToken(ctx, s.state.DatabaseURL, devName+s.dir, 0)
 	if err != nil {
 		return "", err
 	}

@@ -27,10 +27,14 @@ nodes:
 
 // odd makes bytes of all values, with runs that look like text, and none of it whole UTF-8.
 func odd(seed uint64, size int) []byte {
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's data
+	random := rand.New(rand.NewPCG(seed, 0))
 	pieces := [][]byte{
-		{0}, {0xff, 0xfe}, []byte("\r\n"), []byte("progress 1%\rprogress 2%\r"), []byte("text, ümläut\n"),
-		{0xe2, 0x82}, []byte("\x1b[31mred\x1b[0m"), []byte("::"), []byte("data: x\n\n"), {'\n'},
+		{0},
+		{0xff, 0xfe},
+		[]byte("\r\n"), []byte("progress 1%\rprogress 2%\r"), []byte("text, ümläut\n"),
+		{0xe2, 0x82},
+		[]byte("\x1b[31mred\x1b[0m"), []byte("::"), []byte("data: x\n\n"),
+		{'\n'},
 	}
 	var b bytes.Buffer
 	for b.Len() < size {
@@ -72,8 +76,10 @@ func TestOutputArrivesByteForByte(t *testing.T) {
 	}
 	for n, tt := range tests {
 		t.Run(tt.node+" "+tt.stream, func(t *testing.T) {
-			following[n].wait()
-			same(t, "logs -f", following[n].out.Bytes(), tt.want)
+			t.Parallel()
+			i, following := i.in(t), following[n]
+			following.wait()
+			same(t, "logs -f", following.out.Bytes(), tt.want)
 			same(t, "logs", i.cli("logs", id, "--node", tt.node, "--stream", tt.stream).out.Bytes(), tt.want)
 			same(t, "events", i.eventBytes(id, tt.node, tt.stream), tt.want)
 		})

@@ -11,7 +11,7 @@ import (
 	"foundry/api/client"
 )
 
-// stubborn starts a child; each tells when it gets TERM. With stop=no both go on.
+// stubborn starts a child; each tells when it gets TERM, as their sleeps do. With stop=no both go on.
 const stubborn = `name: stubborn
 inputs: { stop: { type: string, required: true } }
 nodes:
@@ -19,10 +19,10 @@ nodes:
     env: { STOP: "${{ inputs.stop }}" }
     run: |
       report() { echo "$1 got TERM"; if [ "$STOP" = yes ]; then sleep 0.5; echo "$1 ends"; exit 0; fi; }
-      ( trap 'report child' TERM; echo "child here"; while :; do sleep 0.05; done ) &
+      ( trap 'report child' TERM; echo "child here"; while :; do sleep 0.05 || true; done ) &
       trap 'report parent' TERM
       echo "parent here"
-      while :; do sleep 0.05; done
+      while :; do sleep 0.05 || true; done
   never:
     needs: [hold]
     run: echo never
@@ -36,13 +36,15 @@ func TestCancel(t *testing.T) {
 		name, stop string
 		says       []string
 		saysNot    string
+		exitCode   int
 	}{
-		{"a trap runs to its end", "yes", []string{"parent got TERM", "child got TERM", "parent ends"}, ""},
-		{"who ignores TERM is killed after 10 s", "no", []string{"parent got TERM", "child got TERM"}, "ends"},
+		{"a trap runs to its end", "yes", []string{"parent got TERM", "child got TERM", "parent ends"}, "", 0},
+		{"who ignores TERM is killed after 10 s", "no", []string{"parent got TERM", "child got TERM"}, "ends", 137},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			i := i.in(t)
 			id := i.queue("stubborn", map[string]any{"stop": tt.stop})
 			i.says(id, "hold", "parent here")
 			i.says(id, "hold", "child here")
@@ -74,8 +76,11 @@ func TestCancel(t *testing.T) {
 				t.Errorf("the output has %q:\n%s", tt.saysNot, out)
 			}
 			for _, n := range i.nodes(id) {
-				if n.Key == "hold" && n.Status != client.NodeStatusCanceled || n.Key == "never" && n.Status == client.NodeStatusCompleted {
-					t.Errorf("node %s is %s", n.Key, n.Status)
+				switch {
+				case n.Key == "never" && n.Status == client.NodeStatusCompleted:
+					t.Errorf("node never is %s", n.Status)
+				case n.Key == "hold" && (n.Status != client.NodeStatusCanceled || n.ExitCode == nil || *n.ExitCode != tt.exitCode):
+					t.Errorf("node hold is %s with exit code %v, want canceled with %d", n.Status, n.ExitCode, tt.exitCode)
 				}
 			}
 		})

@@ -144,6 +144,8 @@ func TestExitCodes(t *testing.T) {
 	}
 	nobody := environ("FOUNDRY_URL="+i.url, "FOUNDRY_TOKEN=fdy_wrong")
 	nowhere := environ("FOUNDRY_URL=http://127.0.0.1:1", "FOUNDRY_TOKEN="+i.token)
+	i.must("run", "good", "--follow")
+	i.cli("run", "bad", "--follow")
 	tests := []struct {
 		name   string
 		env    []string // default: the installation's
@@ -152,10 +154,10 @@ func TestExitCodes(t *testing.T) {
 		stdout string // part of it
 		stderr string
 	}{
-		{"completed", nil, []string{"run", "good", "--follow"}, 0, "good#1 completed", ""},
+		{"completed", nil, []string{"run", "good", "--follow"}, 0, " completed in ", ""},
 		{"failed", nil, []string{"run", "bad", "--follow"}, 1, "a: failed", ""},
 		{"failed, as JSON", nil, []string{"run", "bad", "--follow", "--json"}, 1, `"type":"execution.failed"`, ""},
-		{"queued only", nil, []string{"run", "bad"}, 0, "bad#3 is queued: ", ""},
+		{"queued only", nil, []string{"run", "bad"}, 0, " is queued: ", ""},
 		{"typed inputs", nil, []string{"run", "typed", "-f", "-i", "n=4", "-i", `o={"k": "v"}`}, 0, "k: v\n  n: 4\n", ""},
 		{"mistyped input", nil, []string{"run", "typed", "-i", "n=four"}, 2, "", `The input "n" is a whole number; "four" is not.`},
 		{"refused input", nil, []string{"run", "typed", "-i", "n=6"}, 1, "", "/inputs/n"},
@@ -174,12 +176,13 @@ func TestExitCodes(t *testing.T) {
 		{"faulty text", environ(), []string{"validate", faulty}, 1, "faulty.yaml:3:8: ", ""},
 		{"faulty text, as JSON", environ(), []string{"validate", "--json", faulty}, 1, `{"valid":false,`, ""},
 		{"faulty text pushed", nil, []string{"workflow", "push", faulty}, 1, "", "faulty.yaml:3:8: "},
-		{"list", nil, []string{"executions", "-w", "typed"}, 0, "typed#1", ""},
+		{"list", nil, []string{"executions", "-w", "good"}, 0, "good#1", ""},
 		{"version", environ(), []string{"version"}, 0, "foundry ", ""},
 		{"worker without a database", environ(), []string{"worker"}, 1, "", "DATABASE_URL is not set."},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			env := tt.env
 			if env == nil {
 				env = i.client()

@@ -24,6 +24,7 @@ const nobody = 65534
 // dev is a `foundry dev` in a folder of its own.
 type dev struct {
 	*proc
+	api
 	dir   string
 	state devstack.State
 }
@@ -38,18 +39,13 @@ func startDev(t *testing.T) *dev {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.state = state
+	d.state, d.api = state, api{t, state.URL, state.Token}
 	return d
-}
-
-func (d *dev) call(method, path string, body, answer any) int {
-	d.t.Helper()
-	return call(d.t, d.state.URL, d.state.Token, method, path, body, answer)
 }
 
 // worker is the one worker that takes work.
 func (d *dev) worker() (client.Worker, error) {
-	d.t.Helper()
+	d.proc.t.Helper()
 	var list client.Workers
 	d.call(http.MethodGet, "/workers", nil, &list)
 	for _, w := range list.Data {
@@ -62,23 +58,23 @@ func (d *dev) worker() (client.Worker, error) {
 
 // hold starts an execution of gate, waits for its first line, and returns it with what is known of its command.
 func (d *dev) hold() (id string, command held) {
-	d.t.Helper()
+	d.proc.t.Helper()
 	if status := d.call(http.MethodPost, "/workflows", client.NewWorkflow{Source: gate}, nil); status != http.StatusCreated {
-		d.t.Fatalf("storing gate: %d", status)
+		d.proc.t.Fatalf("storing gate: %d", status)
 	}
-	id = queue(d.t, d.state.URL, d.state.Token, "gate", nil)
-	eventually(d.t, func() error {
+	id = d.queue("gate", nil)
+	eventually(d.proc.t, func() error {
 		var runs client.NodeRuns
 		d.call(http.MethodGet, "/executions/"+id+"/nodes", nil, &runs)
 		for _, n := range runs.Data {
 			if n.SandboxID != nil && n.StdoutBytes > 0 {
-				command = held{t: d.t, state: filepath.Join(d.dir, devstack.Dir), sandbox: n.SandboxID.String(), run: n.ID.String()}
+				command = held{t: d.proc.t, state: filepath.Join(d.dir, devstack.Dir), sandbox: n.SandboxID.String(), run: n.ID.String()}
 				return nil
 			}
 		}
 		return errors.New("the command has not said anything")
 	})
-	d.t.Cleanup(func() { openGate(d.t, command.state, command.sandbox) }) // whatever happens, it must not run for ever
+	d.proc.t.Cleanup(func() { openGate(d.proc.t, command.state, command.sandbox) }) // whatever happens, it must not run for ever
 	return id, command
 }
 
@@ -170,7 +166,7 @@ func TestDevSurvivesItsWorker(t *testing.T) {
 		return err
 	})
 	command.lives(first.Pid)
-	if again := queue(t, d.state.URL, d.state.Token, "hello", nil); again == "" {
+	if again := d.queue("hello", nil); again == "" {
 		t.Error("no execution can be queued")
 	}
 	command.ends()
@@ -269,7 +265,7 @@ func TestDevOnceWithItsOwnPostgres(t *testing.T) {
 
 func devOnce(t *testing.T, uid int) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "foundry-dev-") // not t.TempDir: what is above that one is closed to others
+	dir, err := os.MkdirTemp("", "foundry-dev-") //nolint:usetesting // what is above t.TempDir is closed to other users
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +275,7 @@ func devOnce(t *testing.T, uid int) {
 	env := append(environ(), "HOME="+dir)
 	d := spawn(t, dir, env, func(cmd *exec.Cmd) {
 		if uid != os.Geteuid() {
-			cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: nobody} //nolint:gosec // a small constant
+			cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: nobody}
 		}
 	}, "dev", "--once", "--addr", "127.0.0.1:0")
 	d.waitFor("Foundry starts.")
@@ -330,5 +326,5 @@ func removeCluster(t *testing.T, cluster, dir string) {
 		}
 	}
 	// Root's cluster has a folder around it; elsewhere it is not empty, or gone.
-	_ = os.Remove(filepath.Dir(cluster)) //nolint:errcheck // see above
+	_ = os.Remove(filepath.Dir(cluster))
 }

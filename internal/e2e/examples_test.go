@@ -62,6 +62,8 @@ func TestExamplesByCommandLine(t *testing.T) {
 	dir := copyExamples(t)
 	for _, ex := range allExamples() {
 		t.Run(ex.file, func(t *testing.T) {
+			t.Parallel()
+			i := i.in(t)
 			i.must("workflow", "push", filepath.Join(dir, ex.file))
 			args := []string{"run", slugOf(t, ex.file), "--follow"}
 			for _, in := range ex.inputs {
@@ -87,6 +89,8 @@ func TestExamplesByHTTP(t *testing.T) {
 	i := start(t)
 	for _, ex := range allExamples() {
 		t.Run(ex.file, func(t *testing.T) {
+			t.Parallel()
+			i := i.in(t)
 			i.postExample(ex.file)
 			inputs := map[string]any{}
 			for _, in := range ex.inputs {

@@ -20,11 +20,9 @@ import (
 
 // installation is one Foundry: a database, a control plane and a worker as two processes.
 type installation struct {
-	t        *testing.T
+	api
 	dir      string // working directory and state
 	database string
-	url      string
-	token    string
 	port     int
 	serve    *proc
 	worker   *proc
@@ -33,7 +31,7 @@ type installation struct {
 // start brings up an installation. The control plane has a fixed port, so that it can be started again.
 func start(t *testing.T) *installation {
 	t.Helper()
-	i := &installation{t: t, dir: t.TempDir(), database: pgtest.Database(t)}
+	i := &installation{api: api{t: t}, dir: t.TempDir(), database: pgtest.Database(t)}
 	i.port = freePort(t)
 	i.url = "http://127.0.0.1:" + strconv.Itoa(i.port)
 	token := spawn(t, i.dir, environ("DATABASE_URL="+i.database), nil, "admin", "token")
@@ -48,7 +46,7 @@ func start(t *testing.T) *installation {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,13 +114,24 @@ func (i *installation) push(text string, files map[string][]byte) {
 	i.must("workflow", "push", name)
 }
 
-// call asks the API and decodes its answer; it returns the status.
-func (i *installation) call(method, path string, body, answer any) int {
-	i.t.Helper()
-	return call(i.t, i.url, i.token, method, path, body, answer)
+// in is the same installation for a subtest.
+func (i *installation) in(t *testing.T) *installation {
+	t.Helper()
+	j := *i
+	j.t = t
+	return &j
 }
 
-func call(t *testing.T, url, token, method, path string, body, answer any) int {
+// api is the HTTP API of an installation.
+type api struct {
+	t     *testing.T
+	url   string
+	token string
+}
+
+// call asks the API and decodes its answer; it returns the status. 500 and above fail the test.
+func (a api) call(method, path string, body, answer any) int {
+	t := a.t
 	t.Helper()
 	var content io.Reader
 	if body != nil {
@@ -132,11 +141,11 @@ func call(t *testing.T, url, token, method, path string, body, answer any) int {
 		}
 		content = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, url+"/api/v1"+path, content)
+	req, err := http.NewRequestWithContext(t.Context(), method, a.url+"/api/v1"+path, content)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Authorization", "Bearer "+a.token)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -161,20 +170,15 @@ func call(t *testing.T, url, token, method, path string, body, answer any) int {
 }
 
 // queue starts an execution and returns its id.
-func (i *installation) queue(workflow string, inputs map[string]any) string {
-	i.t.Helper()
-	return queue(i.t, i.url, i.token, workflow, inputs)
-}
-
-func queue(t *testing.T, url, token, workflow string, inputs map[string]any) string {
-	t.Helper()
+func (a api) queue(workflow string, inputs map[string]any) string {
+	a.t.Helper()
 	var queued client.ExecutionQueued
 	body := map[string]any{}
 	if inputs != nil {
 		body["inputs"] = inputs
 	}
-	if status := call(t, url, token, http.MethodPost, "/workflows/"+workflow+"/executions", body, &queued); status != http.StatusAccepted {
-		t.Fatalf("queuing %s: %d", workflow, status)
+	if status := a.call(http.MethodPost, "/workflows/"+workflow+"/executions", body, &queued); status != http.StatusAccepted {
+		a.t.Fatalf("queuing %s: %d", workflow, status)
 	}
 	return queued.ID.String()
 }

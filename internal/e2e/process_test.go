@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -54,7 +55,7 @@ func build() (string, error) {
 	}
 	name := filepath.Join(dir, "foundry")
 	args := slices.Concat([]string{"build", "-o", name}, raceFlags(), []string{"foundry/cmd/foundry"})
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(context.Background(), "go", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building foundry: %w\n%s", err, out)
 	}
 	return name, nil
@@ -89,7 +90,7 @@ type proc struct {
 func spawn(t *testing.T, dir string, env []string, configure func(*exec.Cmd), args ...string) *proc {
 	t.Helper()
 	p := &proc{t: t, name: strings.Join(args, " "), exited: make(chan struct{})}
-	p.cmd = exec.Command(program(t), args...)
+	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program(t), args...)
 	p.cmd.Dir, p.cmd.Env = dir, env
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.WaitDelay = time.Second // what it leaves behind may hold its output open
