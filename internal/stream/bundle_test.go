@@ -160,11 +160,11 @@ type record struct {
 }
 
 // nodeRun makes a run of a node.
-func (w writer) nodeRun(t testing.TB, key string, index, attempt int) uuid.UUID {
+func (w writer) nodeRun(t testing.TB, key string, attempt int) uuid.UUID {
 	t.Helper()
 	id := uuid.New()
-	w.b.exec(t, `INSERT INTO node_runs (id, execution_id, node_key, index, attempt, status) VALUES ($1, $2, $3, $4, $5, 'running')`,
-		id, w.id, key, index, attempt)
+	w.b.exec(t, `INSERT INTO node_runs (id, execution_id, node_key, index, attempt, status) VALUES ($1, $2, $3, 0, $4, 'running')`,
+		id, w.id, key, attempt)
 	return id
 }
 

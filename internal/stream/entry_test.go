@@ -100,8 +100,10 @@ func TestParseLogs(t *testing.T) {
 func TestLogsFilter(t *testing.T) {
 	t.Parallel()
 	runs := []execution.NodeRun{
-		{ID: uuid.New(), Key: "a", Index: 0, Attempt: 1}, {ID: uuid.New(), Key: "a", Index: 0, Attempt: 2},
-		{ID: uuid.New(), Key: "a", Index: 1, Attempt: 1}, {ID: uuid.New(), Key: "b", Index: 0, Attempt: 1},
+		{ID: uuid.New(), Key: "a", Index: 0, Attempt: 1},
+		{ID: uuid.New(), Key: "a", Index: 0, Attempt: 2},
+		{ID: uuid.New(), Key: "a", Index: 1, Attempt: 1},
+		{ID: uuid.New(), Key: "b", Index: 0, Attempt: 1},
 	}
 	for name, test := range map[string]struct {
 		logs Logs

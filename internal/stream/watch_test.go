@@ -96,7 +96,7 @@ func TestWatchUnderAConcurrentWriter(t *testing.T) {
 	b := setup(t)
 	h := b.hub(t, never)
 	x := b.execution(t)
-	build, other := x.nodeRun(t, "build", 0, 1), x.nodeRun(t, "other", 0, 1)
+	build, other := x.nodeRun(t, "build", 1), x.nodeRun(t, "other", 1)
 	const rounds = 400
 	g, ctx := errgroup.WithContext(t.Context())
 	g.Go(func() error {
@@ -305,8 +305,8 @@ func TestWatchFollowsANodeThroughItsAttempts(t *testing.T) {
 	b := setup(t)
 	h := b.hub(t, never)
 	x := b.execution(t)
-	other := x.nodeRun(t, "other", 0, 1)
-	first := x.nodeRun(t, "build", 0, 1)
+	other := x.nodeRun(t, "other", 1)
+	first := x.nodeRun(t, "build", 1)
 	for range 2 * pageRows {
 		x.add(t, record{nodeRun: other, chunk: []byte("o")}, record{nodeRun: first, chunk: []byte("1")})
 	}
@@ -315,7 +315,7 @@ func TestWatchFollowsANodeThroughItsAttempts(t *testing.T) {
 	collect(t, w, untilReplayed)
 	b.tracer.take()
 
-	second := x.nodeRun(t, "build", 0, 2)
+	second := x.nodeRun(t, "build", 2)
 	last := x.add(t, record{kind: event.NodeStarted, nodeRun: second}, record{nodeRun: other, chunk: []byte("o")},
 		record{nodeRun: second, chunk: []byte("2")})
 	h.Nudge(x.id)
@@ -368,7 +368,7 @@ func TestTopicIsBounded(t *testing.T) {
 	b := setup(t)
 	h := b.hub(t, never)
 	x := b.execution(t)
-	run := x.nodeRun(t, "build", 0, 1)
+	run := x.nodeRun(t, "build", 1)
 	w := b.watch(t, h, x.id, 0, Logs{})
 	collect(t, w, 1)
 	var last int64
