@@ -273,6 +273,7 @@ func (k *SandboxKind) UnmarshalText(text []byte) error {
 // LocalSandbox is a level of isolation of the local sandbox; empty: probe.
 type LocalSandbox string
 
+// The levels of isolation.
 const (
 	LocalBwrap   LocalSandbox = "bwrap"   // bubblewrap: own namespaces
 	LocalProcess LocalSandbox = "process" // a plain process: no security boundary

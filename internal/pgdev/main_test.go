@@ -59,12 +59,12 @@ func useMain(arg string) {
 	if err == nil {
 		var version string
 		if version, err = u.run(); err == nil {
-			fmt.Println("ready", version)
+			fmt.Fprintln(os.Stdout, "ready", version)
 			_, _ = io.Copy(io.Discard, os.Stdin)
 			return
 		}
 	}
-	fmt.Println(err)
+	fmt.Fprintln(os.Stdout, err)
 }
 
 // run leaves the server in use until the process ends.
@@ -90,7 +90,7 @@ func serverVersion(ctx context.Context, s *Server) (version string, err error) {
 // name that is short enough for sockets.
 func openTempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "pgdev-")
+	dir, err := os.MkdirTemp("/tmp", "pgdev-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func startProcess(t *testing.T, u use, uid uint32) *process {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(self, useArg, string(arg))
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), self, useArg, string(arg))
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if uid != 0 {

@@ -26,6 +26,7 @@ const (
 // Kind says what a cluster is for.
 type Kind string
 
+// The kinds of clusters.
 const (
 	Dev  Kind = "dev"  // holds a person's data: fsync is on
 	Test Kind = "test" // holds nothing of worth: fsync is off, 300 connections

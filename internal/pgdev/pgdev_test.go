@@ -244,7 +244,7 @@ func TestSuperviseMainRefusesNonsense(t *testing.T) {
 
 func TestRunsKnowsZombies(t *testing.T) {
 	t.Parallel()
-	sleeper := exec.Command("sleep", "1000")
+	sleeper := exec.CommandContext(t.Context(), "sleep", "1000")
 	if err := sleeper.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func readPID(t *testing.T, p place) int {
 
 func parent(t *testing.T, pid int) int {
 	t.Helper()
-	out, err := exec.Command("ps", "-o", "ppid=", "-p", strconv.Itoa(pid)).Output()
+	out, err := exec.CommandContext(t.Context(), "ps", "-o", "ppid=", "-p", strconv.Itoa(pid)).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 package pgdev
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"strconv"
@@ -15,7 +16,7 @@ func endWithParent(*exec.Cmd, syscall.Signal) {}
 
 // runs reports whether the process is alive, no zombie, and has the word among its arguments.
 func runs(pid int, word string) bool {
-	out, err := exec.Command("ps", "-o", "state=,command=", "-p", strconv.Itoa(pid)).Output()
+	out, err := exec.CommandContext(context.Background(), "ps", "-o", "state=,command=", "-p", strconv.Itoa(pid)).Output()
 	line := strings.TrimSpace(string(out))
 	return err == nil && !strings.HasPrefix(line, "Z") && strings.Contains(line+" ", " "+word+" ")
 }

@@ -115,15 +115,16 @@ func (s supervision) detach(text string) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(self, SuperviseArg, stepRun, text)
+	// It outlives this process, so no context ends it.
+	cmd := exec.CommandContext(context.Background(), self, SuperviseArg, stepRun, text) //nolint:gosec // text was parsed
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	fmt.Print(detached)
-	return nil
+	_, err = fmt.Fprint(os.Stdout, detached)
+	return err
 }
 
 // openLog opens the log of supervisor and server for appending, emptied when it has grown.
@@ -191,7 +192,7 @@ func (s supervision) serve(users lockFile) error {
 // watch returns true when nobody has used the server for the linger time, and then holds
 // the users' lock: who comes now waits until the server is down and starts another.
 // It returns false when the postmaster has exited.
-func (s supervision) watch(users lockFile, exited <-chan error) (unused bool, err error) {
+func (s supervision) watch(users lockFile, exited <-chan struct{}) (unused bool, err error) {
 	ticker := time.NewTicker(userCheck)
 	defer ticker.Stop()
 	lastUsed := time.Now()
@@ -218,8 +219,8 @@ func (s supervision) watch(users lockFile, exited <-chan error) (unused bool, er
 	}
 }
 
-// start starts the postmaster; the channel gets its end.
-func (s supervision) start() (*exec.Cmd, <-chan error, error) {
+// start starts the postmaster; the channel is closed at its end.
+func (s supervision) start() (*exec.Cmd, <-chan struct{}, error) {
 	args := []string{
 		"-D", s.Place.data(), "-k", s.Place.Socket, "-p", port,
 		"-c", "listen_addresses=", "-c", "unix_socket_permissions=0700",
@@ -228,19 +229,22 @@ func (s supervision) start() (*exec.Cmd, <-chan error, error) {
 		args = append(args, "-c", "fsync=off", "-c", "synchronous_commit=off",
 			"-c", "full_page_writes=off", "-c", "max_connections=300")
 	}
-	cmd := serverAccount().command(exec.Command(filepath.Join(s.Bin, "postgres"), args...))
+	cmd := serverAccount().command(exec.CommandContext(context.Background(), filepath.Join(s.Bin, "postgres"), args...))
 	endWithParent(cmd, syscall.SIGINT)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr // the log
 	if err := cmd.Start(); err != nil {
 		return nil, nil, fmt.Errorf("starting postgres: %w", err)
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait() // postgres has logged why
+	}()
 	return cmd, exited, nil
 }
 
 // stop ends a postmaster: fast (clients are disconnected), then immediate, then by force.
-func stop(cmd *exec.Cmd, exited <-chan error) error {
+func stop(cmd *exec.Cmd, exited <-chan struct{}) error {
 	steps := []struct {
 		signal os.Signal
 		wait   time.Duration
@@ -309,7 +313,7 @@ func (s supervision) initdb(dir string) error {
 	if err := account.give(dir, password, data); err != nil {
 		return err
 	}
-	cmd := account.command(exec.Command(filepath.Join(s.Bin, "initdb"), "-D", data, "-U", superuser,
+	cmd := account.command(exec.CommandContext(context.Background(), filepath.Join(s.Bin, "initdb"), "-D", data, "-U", superuser,
 		"-A", "scram-sha-256", "--pwfile", password, "-E", "UTF8", "--no-locale", "--no-sync"))
 	endWithParent(cmd, syscall.SIGKILL)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr

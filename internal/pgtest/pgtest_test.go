@@ -59,7 +59,7 @@ func TestDatabase(t *testing.T) {
 		t.Parallel()
 		var name string
 		var conn *pgx.Conn
-		t.Run("user", func(t *testing.T) { //nolint:paralleltest // its end is what the test is about
+		t.Run("user", func(t *testing.T) { // not parallel: what comes after its end is the test
 			var err error
 			if conn, err = pgx.Connect(t.Context(), Database(t)); err != nil {
 				t.Fatal(err)

@@ -58,8 +58,12 @@ func dial(t *testing.T, url string) (*pgx.Conn, *wire) {
 		t.Fatal(err)
 	}
 	w := &wire{}
+	var isDialed atomic.Bool
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if isDialed.Swap(true) {
+			return conn, err // to cancel a query
+		}
 		w.Conn = conn
 		return w, err
 	}

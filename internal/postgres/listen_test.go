@@ -160,10 +160,11 @@ func dropNotifications(t *testing.T, databaseURL string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx := t.Context()
 	socket := filepath.Join(target.Host, ".s.PGSQL.5432")
 	var group sync.WaitGroup
 	group.Go(func() {
@@ -172,7 +173,7 @@ func dropNotifications(t *testing.T, databaseURL string) string {
 			if err != nil {
 				return // closed
 			}
-			group.Go(func() { proxy(client, socket) })
+			group.Go(func() { proxy(ctx, client, socket) })
 		}
 	})
 	t.Cleanup(func() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -187,6 +189,7 @@ func (n *Notifier) eventsDue() bool { return n.allDue || len(n.eventIDs) > 0 }
 // remember adds ids to what Run will send. It is called under the lock.
 func (n *Notifier) remember(ids []uuid.UUID) {
 	if n.allDue {
+		clear(n.eventIDs) // they are among all
 		return
 	}
 	for _, id := range ids {
@@ -211,90 +214,106 @@ func (n *Notifier) wake() {
 
 // Run sends what is remembered until ctx ends, and then once more.
 func (n *Notifier) Run(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return n.runOnce(context.WithoutCancel(ctx))
-		case <-n.ready:
-		}
-		wait := n.untilOpen()
-		if err := n.pause(ctx, wait); err != nil {
-			continue // the next turn sees that ctx has ended
-		}
-		if err := n.runOnce(ctx); err != nil {
-			n.log.Warn().Err(err).Msg("notifying failed, will be repeated")
-			// An ended context is seen by the next turn.
-			_ = n.pause(ctx, notifyRetry)
+	for ctx.Err() == nil {
+		wait, isDue := n.next()
+		switch {
+		case !isDue:
+			select {
+			case <-ctx.Done():
+			case <-n.ready:
+			}
+		case wait > 0:
+			pause(ctx, wait)
+		default:
+			if err := n.flush(ctx, false); err != nil {
+				n.log.Warn().Err(err).Msg("notifying failed, will be repeated")
+				pause(ctx, notifyRetry)
+			}
 		}
 	}
+	return n.flush(context.WithoutCancel(ctx), true)
 }
 
-// untilOpen returns how long until all channels with something to send may be used.
-func (n *Notifier) untilOpen() time.Duration {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var last time.Time
-	if n.workDue {
-		last = n.work.last
-	}
-	if n.eventsDue() && n.events.last.After(last) {
-		last = n.events.last
-	}
-	return time.Until(last.Add(notifyWindow))
-}
-
-func (n *Notifier) pause(ctx context.Context, d time.Duration) error {
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
 	case <-timer.C:
-		return nil
 	}
 }
 
-// runOnce sends what is remembered now, in one statement. On an error it is remembered still.
-func (n *Notifier) runOnce(ctx context.Context) error {
+// next returns how long until a channel with something to send may be used.
+func (n *Notifier) next() (wait time.Duration, isDue bool) {
 	n.mu.Lock()
-	now := time.Now()
-	work, all := n.workDue, n.allDue
-	ids := make([]uuid.UUID, 0, len(n.eventIDs))
-	for id := range n.eventIDs {
-		ids = append(ids, id)
+	defer n.mu.Unlock()
+	wait = notifyWindow
+	if n.workDue {
+		wait = min(wait, time.Until(n.work.last.Add(notifyWindow)))
 	}
-	n.workDue, n.allDue = false, false
-	clear(n.eventIDs)
-	var channels, payloads []string
-	if work {
+	if n.eventsDue() {
+		wait = min(wait, time.Until(n.events.last.Add(notifyWindow)))
+	}
+	return wait, n.workDue || n.eventsDue()
+}
+
+// due is what was remembered for one statement.
+type due struct {
+	work, all bool
+	ids       []uuid.UUID
+}
+
+// take removes what may be sent now: of channels whose window is open, or of all.
+func (n *Notifier) take(evenIfClosed bool) (d due) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if n.workDue && (evenIfClosed || n.work.open(now)) {
 		n.work.use(now)
+		n.workDue, d.work = false, true
+	}
+	if n.eventsDue() && (evenIfClosed || n.events.open(now)) {
+		n.events.use(now)
+		d.ids = slices.Collect(maps.Keys(n.eventIDs))
+		n.allDue, d.all = false, n.allDue
+		clear(n.eventIDs)
+	}
+	return d
+}
+
+// putBack remembers again what could not be sent.
+func (n *Notifier) putBack(d due) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.workDue = n.workDue || d.work
+	n.allDue = n.allDue || d.all
+	n.remember(d.ids)
+}
+
+// flush sends what may be sent, in one statement. On an error it is remembered still.
+func (n *Notifier) flush(ctx context.Context, evenIfClosed bool) error {
+	d := n.take(evenIfClosed)
+	var channels, payloads []string
+	if d.work {
 		channels, payloads = append(channels, ChannelWork), append(payloads, "")
 	}
-	if all || len(ids) > 0 {
-		n.events.use(now)
-		payload := allEvents
-		if !all {
-			payload = FormatEvents(ids)
-		}
-		channels, payloads = append(channels, ChannelEvents), append(payloads, payload)
+	switch {
+	case d.all:
+		channels, payloads = append(channels, ChannelEvents), append(payloads, allEvents)
+	case len(d.ids) > 0:
+		channels, payloads = append(channels, ChannelEvents), append(payloads, FormatEvents(d.ids))
 	}
-	n.mu.Unlock()
 	if len(channels) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, notifyTimeout)
 	defer cancel()
-	err := n.send(ctx, channels, payloads)
-	if err == nil {
-		return nil
+	if err := n.send(ctx, channels, payloads); err != nil {
+		n.putBack(d)
+		return fmt.Errorf("notifying: %w", err)
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.workDue = n.workDue || work
-	n.allDue = n.allDue || all
-	n.remember(ids)
-	n.wake()
-	return fmt.Errorf("notifying: %w", err)
+	return nil
 }
 
 // FormatEvents writes the payload of ChannelEvents: ids as base64url of their 16 bytes,

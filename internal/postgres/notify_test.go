@@ -79,6 +79,9 @@ func withNotifier(t *testing.T, test func(t *testing.T, b notifierBundle)) {
 	})
 }
 
+// pass lets time pass in a bubble.
+func pass(d time.Duration) { <-time.After(d) }
+
 // transaction is one that ends with err.
 func (b notifierBundle) transaction(t *testing.T, err error, work bool, ids ...uuid.UUID) {
 	t.Helper()
@@ -119,7 +122,7 @@ func TestNotifier(t *testing.T) {
 		withNotifier(t, func(t *testing.T, b notifierBundle) {
 			for range 3 {
 				b.transaction(t, nil, true, ids[0])
-				time.Sleep(notifyWindow)
+				pass(notifyWindow)
 			}
 			one := work + " " + events(ids[0])
 			wantSent(t, b.tx, one, one, one)
@@ -130,11 +133,11 @@ func TestNotifier(t *testing.T) {
 	t.Run("what comes within the window is merged when it ends", func(t *testing.T) {
 		withNotifier(t, func(t *testing.T, b notifierBundle) {
 			b.transaction(t, nil, true, ids[0])
-			time.Sleep(notifyWindow / 2)
+			pass(notifyWindow / 2)
 			b.transaction(t, nil, true, ids[1])
 			b.transaction(t, nil, true, ids[1])
 			wantSent(t, b.run)
-			time.Sleep(notifyWindow / 2)
+			pass(notifyWindow / 2)
 			wantSent(t, b.tx, work+" "+events(ids[0]))
 			wantSent(t, b.run, work+" "+events(ids[1]))
 			if b.run.times[0] != notifyWindow {
@@ -150,7 +153,7 @@ func TestNotifier(t *testing.T) {
 			if err := claim.Exec(t.Context(), b.tx); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(time.Second)
+			pass(time.Second)
 			wantSent(t, b.run)
 			claim.Done(nil)
 			wantSent(t, b.run, events(ids[1]))
@@ -162,7 +165,7 @@ func TestNotifier(t *testing.T) {
 			b.transaction(t, nil, false, ids[0])
 			b.transaction(t, nil, true, ids[1])
 			wantSent(t, b.tx, events(ids[0]), work)
-			time.Sleep(notifyWindow)
+			pass(notifyWindow)
 			wantSent(t, b.run, events(ids[1]))
 		})
 	})
@@ -171,7 +174,7 @@ func TestNotifier(t *testing.T) {
 		withNotifier(t, func(t *testing.T, b notifierBundle) {
 			b.transaction(t, broken, true, ids[0])
 			b.transaction(t, nil, true, ids[1])
-			time.Sleep(time.Second)
+			pass(time.Second)
 			wantSent(t, b.tx, work+" "+events(ids[0]), work+" "+events(ids[1]))
 			wantSent(t, b.run)
 		})
@@ -180,12 +183,12 @@ func TestNotifier(t *testing.T) {
 	t.Run("a late failure gives back no window that another has taken", func(t *testing.T) {
 		withNotifier(t, func(t *testing.T, b notifierBundle) {
 			slow := b.n.Claim(false, ids[:1])
-			time.Sleep(notifyWindow)
+			pass(notifyWindow)
 			b.transaction(t, nil, false, ids[1])
 			slow.Done(broken)
 			b.transaction(t, nil, false, ids[2])
 			wantSent(t, b.tx, events(ids[1]))
-			time.Sleep(notifyWindow)
+			pass(notifyWindow)
 			wantSent(t, b.run, events(ids[2]))
 		})
 	})
@@ -209,7 +212,7 @@ func TestNotifier(t *testing.T) {
 			claim := b.n.Claim(false, ids[:1])
 			claim.Done(broken)
 			claim.Done(nil)
-			time.Sleep(time.Second)
+			pass(time.Second)
 			wantSent(t, b.run)
 		})
 	})
@@ -220,10 +223,10 @@ func TestNotifier(t *testing.T) {
 			wantSent(t, b.tx, ChannelEvents+"=*")
 			b.transaction(t, nil, false, testIDs(200)...)
 			b.transaction(t, nil, false, testIDs(301)[100:]...)
-			time.Sleep(notifyWindow)
+			pass(notifyWindow)
 			wantSent(t, b.run, ChannelEvents+"=*")
 			b.transaction(t, nil, false, ids[0])
-			time.Sleep(notifyWindow)
+			pass(notifyWindow)
 			wantSent(t, b.run, ChannelEvents+"=*", events(ids[0]))
 		})
 	})
@@ -234,11 +237,11 @@ func TestNotifier(t *testing.T) {
 			b.run.err = broken
 			b.transaction(t, nil, true, ids[1])
 			b.transaction(t, nil, true, ids[1])
-			time.Sleep(notifyRetry / 2)
+			pass(notifyRetry / 2)
 			wantSent(t, b.run)
 			b.run.err = nil
 			b.transaction(t, nil, false, ids[1])
-			time.Sleep(notifyRetry)
+			pass(notifyRetry)
 			wantSent(t, b.run, work+" "+events(ids[1]))
 			if len(b.run.times) != 2 {
 				t.Errorf("%d attempts", len(b.run.times))
@@ -250,7 +253,7 @@ func TestNotifier(t *testing.T) {
 		withNotifier(t, func(t *testing.T, b notifierBundle) {
 			for range 1000 {
 				b.transaction(t, nil, false, ids[0])
-				time.Sleep(notifyWindow / 10)
+				pass(notifyWindow / 10)
 			}
 			synctest.Wait()
 			if n := len(b.tx.sent) + len(b.run.sent); n > 101 {

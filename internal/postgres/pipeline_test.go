@@ -344,7 +344,7 @@ func TestPipelineUnknown(t *testing.T) {
 }
 
 // A connection lost before the commit is sent is a plain failure.
-func TestPipelineLosesItsConnectionEarly(t *testing.T) {
+func TestPipelineLosesItsConnectionEarly(t *testing.T) { //nolint:paralleltest // setupPipeline says so
 	b := setupPipeline(t)
 	p := postgres.Begin(b.conn)
 	mark(t, p, 1)

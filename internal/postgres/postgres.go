@@ -43,7 +43,7 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, invalidURL(err)
 	}
-	config.MaxConns = int32(cmp.Or(o.MaxConns, defaultMaxConns)) //nolint:gosec // a pool of 2^31 connections is no use
+	config.MaxConns = int32(cmp.Or(o.MaxConns, defaultMaxConns))
 	configure(config.ConnConfig, cmp.Or(o.Name, "foundry"))
 	config.ConnConfig.RuntimeParams["statement_timeout"] = milliseconds(statementTimeout)
 	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(idleTimeout)

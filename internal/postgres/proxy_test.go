@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -8,9 +9,9 @@ import (
 )
 
 // proxy joins a client to the server's socket, without notifications.
-func proxy(client net.Conn, socket string) {
+func proxy(ctx context.Context, client net.Conn, socket string) {
 	defer client.Close()
-	server, err := net.Dial("unix", socket)
+	server, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return
 	}
