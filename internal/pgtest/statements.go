@@ -3,6 +3,7 @@ package pgtest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -90,7 +91,6 @@ type Plan struct {
 	Type     string `json:"Node Type"`
 	Relation string `json:"Relation Name"`
 	Index    string `json:"Index Name"`
-	Removed  int    `json:"Subplans Removed"` // partitions that were pruned when execution began
 	Plans    []Plan `json:"Plans"`
 }
 
@@ -107,7 +107,28 @@ func Explain(t testing.TB, pool *pgxpool.Pool, s Statement, generic bool) Plan {
 		if _, err := tx.Exec(t.Context(), "SELECT set_config('plan_cache_mode', $1, true)", mode); err != nil {
 			return err
 		}
-		return tx.QueryRow(t.Context(), "EXPLAIN (FORMAT JSON)\n"+s.SQL, s.Args...).Scan(&answer)
+		// Only EXECUTE has a generic plan to show, and it takes no parameters, only constants.
+		prepared, err := tx.Prepare(t.Context(), "explained", s.SQL)
+		if err != nil {
+			return err
+		}
+		constants := make([]string, len(s.Args))
+		for i, arg := range s.Args {
+			text, err := tx.Conn().TypeMap().Encode(prepared.ParamOIDs[i], pgx.TextFormatCode, arg, nil)
+			if err != nil {
+				return err
+			}
+			constants[i] = "NULL"
+			if text != nil {
+				constants[i] = "'" + strings.ReplaceAll(string(text), "'", "''") + "'"
+			}
+		}
+		execute := "EXPLAIN (FORMAT JSON) EXECUTE explained"
+		if len(constants) > 0 {
+			execute += "(" + strings.Join(constants, ", ") + ")"
+		}
+		err = tx.QueryRow(t.Context(), execute).Scan(&answer)
+		return errors.Join(err, tx.Conn().Deallocate(t.Context(), "explained"))
 	})
 	if err != nil {
 		t.Fatalf("explaining: %v", err)

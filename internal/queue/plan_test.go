@@ -1,0 +1,69 @@
+package queue_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"foundry/internal/pgtest"
+)
+
+// TestPlans holds that the hot queries of the queue cost what is queued, held or due, not what has ever been.
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	worker := b.join()
+	for batch := range 20 { // each far below the statement timeout
+		pgtest.Exec(t, b.pool, `
+WITH x AS (
+    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, queued_at, queue_deadline_at, deadline_at, finished_at)
+    SELECT gen_random_uuid(), $1, $2, 1, 1000 + 5000 * $3 + n, 'completed', 'api', now(), now(), now(), now() FROM generate_series(1, 5000) AS n
+    RETURNING id
+)
+INSERT INTO execution_data (execution_id, inputs) SELECT id, '{}' FROM x`, b.org, b.workflow, batch)
+	}
+	b.enqueueMany(20)
+	b.claim(worker, 5)
+	pgtest.Exec(t, b.pool, "ANALYZE")
+
+	run := func(f func() error) {
+		t.Helper()
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.claim(worker, 5)
+	run(func() error { _, err := b.queue.PassDeadlines(t.Context()); return err })
+	run(func() error { _, err := b.queue.Held(t.Context(), worker); return err })
+	run(func() error { _, _, err := b.executions.QueuePosition(t.Context(), b.enqueue()); return err })
+	for _, c := range []struct{ query, want string }{
+		{"QueueClaim", "executions executions_pkey"},
+		{"QueueClaim", "execution_data execution_data_pkey"},
+		{"ExecutionDeadlinesDue", "executions_deadline"},
+		{"ExecutionQueueDeadlinesDue", "executions_queue_deadline"},
+		{"WorkerHeld", "executions_held"},
+		{"ExecutionQueuePosition", "execution_queue"},
+	} {
+		for _, generic := range []bool{false, true} {
+			scans := pgtest.Explain(t, b.pool, b.statements.Last(t, c.query), generic).Scans()
+			if !slices.ContainsFunc(scans, func(s string) bool { return strings.Contains(s, c.want) }) {
+				t.Errorf("%s (generic: %t) reads %q, want %q", c.query, generic, scans, c.want)
+			}
+			for _, large := range []string{"executions", "execution_data"} {
+				if slices.Contains(scans, large+" Seq Scan") {
+					t.Errorf("%s (generic: %t) reads all %s: %q", c.query, generic, large, scans)
+				}
+			}
+		}
+	}
+	// With many queued the order comes from the index, so that a claim does not sort what it does not take.
+	pgtest.Exec(t, b.pool, `WITH x AS (
+		UPDATE executions SET status = 'queued', finished_at = NULL WHERE number BETWEEN 1001 AND 11000 RETURNING id
+	) INSERT INTO execution_queue SELECT id, now() - random() * interval '1 hour' FROM x`)
+	pgtest.Exec(t, b.pool, "ANALYZE execution_queue, executions")
+	for _, generic := range []bool{false, true} {
+		if scans := pgtest.Explain(t, b.pool, b.statements.Last(t, "QueueClaim"), generic).Scans(); !slices.Contains(scans, "execution_queue execution_queue_order") {
+			t.Errorf("a claim from a long queue (generic: %t) reads %q", generic, scans)
+		}
+	}
+}
