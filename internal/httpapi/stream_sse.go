@@ -31,18 +31,13 @@ type liveWriter struct {
 }
 
 // startLive sends the header of an answer that goes on.
-func startLive(w http.ResponseWriter, contentType string) (*liveWriter, error) {
+func startLive(w http.ResponseWriter, contentType string) *liveWriter {
 	header := w.Header()
 	header.Set("Content-Type", contentType)
 	header.Set("Cache-Control", "no-cache, no-transform")
 	header.Set("X-Accel-Buffering", "no")
-	l := &liveWriter{w: w, control: http.NewResponseController(w)}
-	// The request has been read, and its deadline would end the answer.
-	if err := l.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, errors.Join(errClientGone, err)
-	}
 	w.WriteHeader(http.StatusOK)
-	return l, nil
+	return &liveWriter{w: w, control: http.NewResponseController(w)}
 }
 
 func (l *liveWriter) write(b []byte) error {
@@ -86,10 +81,7 @@ type sse struct{ *liveWriter }
 
 // startSSE sends the header, how soon to reconnect, and a comment, so that every proxy passes it on at once.
 func startSSE(w http.ResponseWriter) (*sse, error) {
-	l, err := startLive(w, "text/event-stream")
-	if err != nil {
-		return nil, err
-	}
+	l := startLive(w, "text/event-stream")
 	if err := l.write([]byte("retry: 2000\n\n: connected\n\n")); err != nil {
 		return nil, err
 	}

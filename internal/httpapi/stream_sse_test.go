@@ -31,13 +31,13 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 func (l *pipeListener) Close() error   { close(l.done); return nil }
 func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
-// serveStream serves one stream, whose relay is given, by a server that would end a request after a minute. It returns the client's end
-// of the connection, on which a request has been sent, and what follow returns.
+// serveStream serves one stream, whose relay is given. It returns the client's end of the connection, on which a
+// request has been sent, and what follow returns.
 func serveStream(t *testing.T, relay func(out *sse) (<-chan struct{}, error)) (client net.Conn, result chan error) {
 	t.Helper()
 	listener := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
 	result = make(chan error, 1)
-	server := &http.Server{ReadTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ReadHeaderTimeout: headerTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out, err := startSSE(w)
 		if err != nil {
 			result <- err

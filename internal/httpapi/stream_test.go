@@ -422,10 +422,9 @@ func TestStreamOfASlowReader(t *testing.T) {
 	}
 }
 
-// deadlineRecorder is a recorder with the deadlines of a connection.
+// deadlineRecorder is a recorder with the deadline of a connection.
 type deadlineRecorder struct{ *httptest.ResponseRecorder }
 
-func (deadlineRecorder) SetReadDeadline(time.Time) error  { return nil }
 func (deadlineRecorder) SetWriteDeadline(time.Time) error { return nil }
 
 func TestStreamSaysThatItLags(t *testing.T) {

@@ -44,10 +44,7 @@ func (s *Server) followLogs(c echo.Context, r openapi.GetExecutionLogsRequestObj
 	if err != nil {
 		return streamError(err)
 	}
-	if text.out, err = startLive(c.Response(), "text/plain; charset=utf-8"); err != nil {
-		watch.Close()
-		return err
-	}
+	text.out = startLive(c.Response(), "text/plain; charset=utf-8")
 	defer text.out.finish()
 	return text.follow(ctx, watch)
 }

@@ -62,6 +62,23 @@ func TestWatch(t *testing.T) {
 		}
 	})
 
+	t.Run("replays no further than the hub has read", func(t *testing.T) {
+		t.Parallel()
+		x := b.execution(t)
+		head := x.add(t, repeat(pageRows+10)...)
+		live := b.watch(t, h, x.id, head, Logs{})
+		last := x.add(t, repeat(5)...) // the hub has not been told
+		late := b.watch(t, h, x.id, 0, Logs{})
+		got := collect(t, late, head)
+		h.Nudge(x.id)
+		if diff := cmp.Diff(rise(0, last), append(got, collect(t, late, last)...)); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff(rise(head, last), collect(t, live, last)); diff != "" {
+			t.Error(diff)
+		}
+	})
+
 	t.Run("of an unknown execution is not found", func(t *testing.T) {
 		t.Parallel()
 		if _, err := h.Watch(t.Context(), uuid.New(), 0, Logs{}); !errs.Is(err, errs.NotFound) {
@@ -378,6 +395,10 @@ func TestTopicIsBounded(t *testing.T) {
 	h.Nudge(x.id)
 	const page = pageRows * (2*event.MaxChunk + 256)
 	waitFor(t, func() bool { return w.topic.position() == 1+pageRows })
+	w.topic.mark()
+	if w.topic.wantsRead() || w.topic.position() != 1+pageRows {
+		t.Fatal("the topic reads on although nobody has taken what there is")
+	}
 	for w.Position() < last {
 		held := func() int {
 			w.topic.mu.Lock()
