@@ -3,7 +3,7 @@
 -- queue and event 1. No row: the organization has no such workflow.
 WITH workflow AS (
     UPDATE workflows SET last_number = last_number + 1
-    WHERE workflows.id = @workflow_id AND workflows.organization_id = @organization_id
+    WHERE workflows.id = @workflow_id AND workflows.deleted_at IS NULL AND workflows.organization_id = @organization_id
     RETURNING workflows.id, organization_id, last_number
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, priority, timeout_ms,

@@ -21,7 +21,7 @@ func CheckSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	if err != nil {
 		return fmt.Errorf("reading migrations: %w", err)
 	}
-	defer src.Close()
+	defer func() { _ = src.Close() }() // it is embedded
 	newest, err := newestVersion(src)
 	if err != nil {
 		return fmt.Errorf("reading migrations: %w", err)

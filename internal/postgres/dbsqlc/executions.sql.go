@@ -90,7 +90,7 @@ func (q *Queries) ExecutionDeadlinesDue(ctx context.Context) ([]uuid.UUID, error
 const executionEnqueue = `-- name: ExecutionEnqueue :one
 WITH workflow AS (
     UPDATE workflows SET last_number = last_number + 1
-    WHERE workflows.id = $1 AND workflows.organization_id = $2
+    WHERE workflows.id = $1 AND workflows.deleted_at IS NULL AND workflows.organization_id = $2
     RETURNING workflows.id, organization_id, last_number
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, priority, timeout_ms,

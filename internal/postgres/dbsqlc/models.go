@@ -10,6 +10,29 @@ import (
 	"github.com/google/uuid"
 )
 
+type AuditLog struct {
+	ID             uuid.UUID
+	OrganizationID uuid.UUID
+	Time           time.Time
+	ActorKind      string
+	ActorID        *uuid.UUID
+	Actor          string
+	Action         string
+	WorkflowID     *uuid.UUID
+	ExecutionID    *uuid.UUID
+	Target         string
+	Data           []byte
+	Address        string
+	RequestID      string
+}
+
+type EncryptionSentinel struct {
+	KeyID      string
+	WrappedKey []byte
+	Ciphertext []byte
+	CreatedAt  time.Time
+}
+
 type Execution struct {
 	ID                uuid.UUID
 	OrganizationID    uuid.UUID
@@ -33,6 +56,8 @@ type Execution struct {
 	CancelForcedAt    *time.Time
 	DeadlinePassedAt  *time.Time
 	FinishedAt        *time.Time
+	Actor             string
+	SecretsRead       bool
 }
 
 type ExecutionDatum struct {
@@ -63,15 +88,60 @@ type ExecutionLog struct {
 	Data        []byte
 }
 
+type ExecutionMask struct {
+	ExecutionID uuid.UUID
+	Number      int32
+	KeyID       string
+	WrappedKey  []byte
+	Ciphertext  []byte
+}
+
 type ExecutionQueue struct {
 	ExecutionID uuid.UUID
 	RunOrder    time.Time
+}
+
+type ExecutionSecret struct {
+	ExecutionID uuid.UUID
+	SecretID    uuid.UUID
+	Version     int32
+}
+
+type IdempotencyKey struct {
+	OrganizationID uuid.UUID
+	PrincipalID    uuid.UUID
+	Route          string
+	Key            string
+	RequestHash    []byte
+	Status         *int32
+	Headers        []byte
+	Body           []byte
+	ExpiresAt      time.Time
 }
 
 type Installation struct {
 	Singleton bool
 	ID        uuid.UUID
 	CreatedAt time.Time
+}
+
+type Invitation struct {
+	ID             uuid.UUID
+	OrganizationID uuid.UUID
+	Email          string
+	Role           string
+	TokenHash      []byte
+	InvitedBy      *uuid.UUID
+	CreatedAt      time.Time
+	ExpiresAt      time.Time
+	AcceptedAt     *time.Time
+}
+
+type Member struct {
+	OrganizationID uuid.UUID
+	UserID         uuid.UUID
+	Role           string
+	CreatedAt      time.Time
 }
 
 type NodeRun struct {
@@ -117,6 +187,54 @@ type Sandbox struct {
 	EndedAt     *time.Time
 }
 
+type Secret struct {
+	ID            uuid.UUID
+	WorkflowID    uuid.UUID
+	Key           string
+	LatestVersion int32
+	Mask          bool
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	UpdatedBy     string
+	LastUsedAt    *time.Time
+	DeletedAt     *time.Time
+}
+
+type SecretVersion struct {
+	SecretID   uuid.UUID
+	Version    int32
+	KeyID      *string
+	WrappedKey []byte
+	Ciphertext []byte
+	CreatedAt  time.Time
+	CreatedBy  string
+	ErasedAt   *time.Time
+}
+
+type Session struct {
+	ID             uuid.UUID
+	UserID         uuid.UUID
+	OrganizationID uuid.UUID
+	TokenHash      []byte
+	CreatedAt      time.Time
+	LastSeenAt     time.Time
+	ExpiresAt      time.Time
+	Address        string
+	UserAgent      string
+}
+
+type SignInFailure struct {
+	Subject string
+	At      time.Time
+}
+
+type SignInLink struct {
+	TokenHash []byte
+	UserID    uuid.UUID
+	ExpiresAt time.Time
+	UsedAt    *time.Time
+}
+
 type Token struct {
 	ID             uuid.UUID
 	OrganizationID uuid.UUID
@@ -124,6 +242,19 @@ type Token struct {
 	Hash           []byte
 	CreatedAt      time.Time
 	ExpiresAt      *time.Time
+	UserID         *uuid.UUID
+	Role           string
+	Scopes         []string
+	LastUsedAt     *time.Time
+}
+
+type User struct {
+	ID           uuid.UUID
+	Email        string
+	Name         string
+	PasswordHash *string
+	CreatedAt    time.Time
+	DisabledAt   *time.Time
 }
 
 type Worker struct {
@@ -147,6 +278,9 @@ type Workflow struct {
 	LastNumber     int64
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
+	OwnerID        *uuid.UUID
+	Revision       int64
+	DeletedAt      *time.Time
 }
 
 type WorkflowFile struct {
@@ -163,4 +297,5 @@ type WorkflowVersion struct {
 	Grammar    int16
 	Source     string
 	CreatedAt  time.Time
+	CreatedBy  string
 }

@@ -14,7 +14,7 @@ import (
 
 const workflowAddVersion = `-- name: WorkflowAddVersion :one
 UPDATE workflows SET latest_version = latest_version + 1, name = $1, updated_at = now()
-WHERE id = $2 RETURNING latest_version
+WHERE id = $2 AND deleted_at IS NULL RETURNING latest_version
 `
 
 // Takes the next version number under the row's lock.
@@ -27,7 +27,7 @@ func (q *Queries) WorkflowAddVersion(ctx context.Context, name string, iD uuid.U
 
 const workflowGet = `-- name: WorkflowGet :one
 SELECT id, slug, name, latest_version, created_at, updated_at FROM workflows
-WHERE organization_id = $1 AND (id = $2 OR slug = $3)
+WHERE organization_id = $1 AND deleted_at IS NULL AND (id = $2 OR slug = $3)
 `
 
 type WorkflowGetRow struct {
@@ -39,7 +39,7 @@ type WorkflowGetRow struct {
 	UpdatedAt     time.Time
 }
 
-// By id or slug. Index: workflows_pkey or workflows_organization_id_slug_key.
+// By id or slug. Index: workflows_pkey or workflows_slug.
 func (q *Queries) WorkflowGet(ctx context.Context, organizationID uuid.UUID, iD *uuid.UUID, slug *string) (WorkflowGetRow, error) {
 	row := q.db.QueryRow(ctx, workflowGet, organizationID, iD, slug)
 	var i WorkflowGetRow
@@ -56,7 +56,7 @@ func (q *Queries) WorkflowGet(ctx context.Context, organizationID uuid.UUID, iD 
 
 const workflowInsert = `-- name: WorkflowInsert :execrows
 INSERT INTO workflows (id, organization_id, slug, name, latest_version) VALUES ($1, $2, $3, $4, 1)
-ON CONFLICT (organization_id, slug) DO NOTHING
+ON CONFLICT (organization_id, slug) WHERE deleted_at IS NULL DO NOTHING
 `
 
 // Zero rows: the slug is taken.
@@ -75,7 +75,7 @@ func (q *Queries) WorkflowInsert(ctx context.Context, iD uuid.UUID, organization
 
 const workflowList = `-- name: WorkflowList :many
 SELECT id, slug, name, latest_version, created_at, updated_at FROM workflows
-WHERE organization_id = $1 AND slug > $2::text
+WHERE organization_id = $1 AND deleted_at IS NULL AND slug > $2::text
 ORDER BY slug LIMIT $3
 `
 
@@ -88,7 +88,7 @@ type WorkflowListRow struct {
 	UpdatedAt     time.Time
 }
 
-// Index: workflows_organization_id_slug_key; the cursor is the last slug of the page before.
+// Index: workflows_slug; the cursor is the last slug of the page before.
 func (q *Queries) WorkflowList(ctx context.Context, organizationID uuid.UUID, after string, lim int32) ([]WorkflowListRow, error) {
 	rows, err := q.db.Query(ctx, workflowList, organizationID, after, lim)
 	if err != nil {

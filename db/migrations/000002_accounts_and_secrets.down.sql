@@ -1,0 +1,24 @@
+DROP TABLE idempotency_keys;
+DROP TABLE audit_log;
+DROP TABLE execution_masks;
+ALTER TABLE executions DROP COLUMN secrets_read;
+DROP TABLE execution_secrets;
+DROP TABLE secret_versions;
+DROP TABLE secrets;
+DROP TABLE encryption_sentinels;
+DROP INDEX executions_organization_source;
+DROP INDEX workflows_slug;
+-- Deleted workflows would take the slugs of living ones.
+DELETE FROM executions e USING workflows w WHERE e.workflow_id = w.id AND w.deleted_at IS NOT NULL;
+DELETE FROM workflows WHERE deleted_at IS NOT NULL;
+ALTER TABLE workflows ADD CONSTRAINT workflows_organization_id_slug_key UNIQUE (organization_id, slug);
+ALTER TABLE executions DROP COLUMN actor;
+ALTER TABLE workflow_versions DROP COLUMN created_by;
+ALTER TABLE workflows DROP COLUMN owner_id, DROP COLUMN revision, DROP COLUMN deleted_at;
+ALTER TABLE tokens DROP COLUMN user_id, DROP COLUMN role, DROP COLUMN scopes, DROP COLUMN last_used_at;
+DROP TABLE sign_in_failures;
+DROP TABLE invitations;
+DROP TABLE sign_in_links;
+DROP TABLE sessions;
+DROP TABLE members;
+DROP TABLE users;

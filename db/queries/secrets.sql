@@ -1,0 +1,100 @@
+-- name: SecretSet :one
+-- The next version's number, under the secret's row lock; a new secret begins with 1. Index: secrets_key.
+INSERT INTO secrets (id, workflow_id, key, latest_version, mask, updated_by)
+VALUES (@id, @workflow_id, @key, 1, @mask, @updated_by)
+ON CONFLICT (workflow_id, key) WHERE deleted_at IS NULL DO UPDATE SET
+    latest_version = secrets.latest_version + 1, mask = EXCLUDED.mask, updated_by = EXCLUDED.updated_by, updated_at = now()
+RETURNING id, latest_version;
+
+-- name: SecretLockWorkflow :one
+-- Serialises changes of a workflow's secrets, so that their limits are exact.
+SELECT id FROM workflows WHERE id = @workflow_id AND deleted_at IS NULL FOR NO KEY UPDATE;
+
+-- name: SecretVersionInsert :exec
+INSERT INTO secret_versions (secret_id, version, key_id, wrapped_key, ciphertext, created_by)
+VALUES (@secret_id, @version, @key_id::text, @wrapped_key::bytea, @ciphertext::bytea, @created_by);
+
+-- name: SecretTotals :one
+-- Count and bytes of the newest versions of a workflow, without the key given. A ciphertext is 28 bytes longer than its text.
+SELECT count(*) AS secrets, COALESCE(sum(octet_length(v.ciphertext) - 28), 0)::bigint AS bytes
+FROM secrets s JOIN secret_versions v ON v.secret_id = s.id AND v.version = s.latest_version
+WHERE s.workflow_id = @workflow_id AND s.deleted_at IS NULL AND s.key <> @key;
+
+-- name: SecretList :many
+SELECT id, key, latest_version, mask, updated_by, updated_at, last_used_at FROM secrets
+WHERE workflow_id = @workflow_id AND deleted_at IS NULL ORDER BY key;
+
+-- name: SecretGet :one
+SELECT id, key, latest_version, mask, updated_by, updated_at, last_used_at FROM secrets
+WHERE workflow_id = @workflow_id AND key = @key AND deleted_at IS NULL;
+
+-- name: SecretNewest :one
+SELECT s.id, s.latest_version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext
+FROM secrets s JOIN secret_versions v ON v.secret_id = s.id AND v.version = s.latest_version
+WHERE s.workflow_id = @workflow_id AND s.key = @key AND s.deleted_at IS NULL AND v.erased_at IS NULL;
+
+-- name: SecretDelete :execrows
+UPDATE secrets SET deleted_at = now() WHERE workflow_id = @workflow_id AND key = @key AND deleted_at IS NULL;
+
+-- name: SecretErase :execrows
+-- Versions that are not newest, and those of deleted secrets, once no live execution and no kept sandbox needs them.
+-- Index: secrets_workflow, execution_secrets_secret.
+UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
+FROM secrets s
+WHERE s.workflow_id = @workflow_id AND s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
+  AND NOT EXISTS (
+    SELECT 1 FROM execution_secrets x JOIN executions e ON e.id = x.execution_id
+    WHERE x.secret_id = v.secret_id AND x.version = v.version
+      AND (e.finished_at IS NULL OR EXISTS (
+        SELECT 1 FROM sandboxes b WHERE b.execution_id = e.id AND b.state NOT IN ('destroyed', 'failed'))));
+
+-- name: SecretReadLock :one
+-- Fences the read. No row: the claim is stale.
+SELECT secrets_read FROM executions WHERE id = @id AND claim = @claim AND finished_at IS NULL FOR NO KEY UPDATE;
+
+-- name: SecretPin :exec
+-- At an execution's first read: the newest versions become its own.
+WITH pinned AS (
+    INSERT INTO execution_secrets (execution_id, secret_id, version)
+    SELECT @execution_id, s.id, s.latest_version FROM secrets s
+    WHERE s.workflow_id = @workflow_id AND s.deleted_at IS NULL
+)
+UPDATE executions SET secrets_read = true WHERE executions.id = @execution_id;
+
+-- name: SecretListPinned :many
+SELECT s.id, s.workflow_id, s.key, s.mask, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext
+FROM execution_secrets x
+JOIN secrets s ON s.id = x.secret_id
+JOIN secret_versions v ON v.secret_id = x.secret_id AND v.version = x.version
+WHERE x.execution_id = @execution_id AND v.erased_at IS NULL ORDER BY s.key;
+
+-- name: SecretTouch :exec
+-- When it was last used, to ten seconds, so that executions side by side do not wait for each other.
+UPDATE secrets SET last_used_at = now() WHERE id IN (
+    SELECT s.id FROM secrets s WHERE s.id = ANY (@ids::uuid[]) AND (s.last_used_at IS NULL OR s.last_used_at < now() - interval '10 seconds')
+    FOR NO KEY UPDATE SKIP LOCKED);
+
+-- name: SecretListForRekey :many
+-- Index: secret_versions_key.
+SELECT v.secret_id, s.workflow_id, s.key, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key
+FROM secret_versions v JOIN secrets s ON s.id = v.secret_id
+WHERE v.erased_at IS NULL AND v.key_id <> @key_id::text AND (v.secret_id, v.version) > (@after_id::uuid, @after_version::int)
+ORDER BY v.secret_id, v.version LIMIT 100;
+
+-- name: SecretRewrap :execrows
+-- Compare-and-set: a version that changed meanwhile is left alone.
+UPDATE secret_versions SET key_id = @new_key_id::text, wrapped_key = @wrapped_key::bytea
+WHERE secret_id = @secret_id AND version = @version AND key_id = @old_key_id::text;
+
+-- name: MaskInsert :exec
+INSERT INTO execution_masks (execution_id, number, key_id, wrapped_key, ciphertext)
+VALUES (@execution_id, @number, @key_id, @wrapped_key, @ciphertext) ON CONFLICT DO NOTHING;
+
+-- name: MaskList :many
+SELECT number, key_id, wrapped_key, ciphertext FROM execution_masks WHERE execution_id = @execution_id ORDER BY number;
+
+-- name: SentinelList :many
+SELECT key_id, wrapped_key, ciphertext FROM encryption_sentinels;
+
+-- name: SentinelInsert :exec
+INSERT INTO encryption_sentinels (key_id, wrapped_key, ciphertext) VALUES (@key_id, @wrapped_key, @ciphertext) ON CONFLICT DO NOTHING;

@@ -1,0 +1,107 @@
+package secret
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"foundry/internal/errs"
+	"foundry/internal/postgres/dbsqlc"
+	"foundry/internal/redact"
+)
+
+// Reader is who reads the secrets of an execution: the worker that holds its claim.
+type Reader struct {
+	ExecutionID    uuid.UUID
+	Claim          int64
+	OrganizationID uuid.UUID
+	WorkflowID     uuid.UUID
+	WorkerID       uuid.UUID
+	Worker         string // its name, for the audit
+}
+
+// Read gives an execution its secrets: the newest at the first read, and those same versions at every
+// later one. One transaction checks the claim, pins the versions and writes an audit row for each;
+// nothing is decrypted before it has committed. errs.StaleClaim when the claim is gone, KeyMissing when
+// another process must do it, Altered when nobody can.
+func (s *Store) Read(ctx context.Context, r Reader) ([]Value, error) {
+	var rows []dbsqlc.SecretListPinnedRow
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		rows, err = readPinned(ctx, dbsqlc.New(tx), r)
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, errs.E(errs.StaleClaim, "The right to this execution is gone.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the secrets of execution %s: %w", r.ExecutionID, err)
+	}
+	values := make([]Value, 0, len(rows))
+	for _, row := range rows {
+		text, err := s.keys.Open(Sealed{row.KeyID, row.WrappedKey, row.Ciphertext}, versionPlace(row.ID, row.WorkflowID, row.Key, int(row.Version)))
+		if err != nil {
+			return nil, fmt.Errorf("opening %s: %w", row.Key, err)
+		}
+		values = append(values, Value{Key: row.Key, Version: int(row.Version), Mask: row.Mask, Text: redact.Value(text)})
+	}
+	return values, nil
+}
+
+func readPinned(ctx context.Context, q *dbsqlc.Queries, r Reader) ([]dbsqlc.SecretListPinnedRow, error) {
+	decided, err := q.SecretReadLock(ctx, r.ExecutionID, r.Claim)
+	if err != nil {
+		return nil, err
+	}
+	if !decided {
+		if err := q.SecretPin(ctx, r.ExecutionID, r.WorkflowID); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := q.SecretListPinned(ctx, r.ExecutionID)
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	audit := dbsqlc.AuditInsertSecretReadsParams{
+		OrganizationID: r.OrganizationID, WorkerID: &r.WorkerID, Worker: r.Worker,
+		WorkflowID: &r.WorkflowID, ExecutionID: &r.ExecutionID, Claim: r.Claim,
+	}
+	ids := make([]uuid.UUID, 0, len(rows))
+	for _, row := range rows {
+		ids = append(ids, row.ID)
+		audit.Ids = append(audit.Ids, uuid.Must(uuid.NewV7()))
+		audit.Keys = append(audit.Keys, row.Key)
+		audit.Versions = append(audit.Versions, row.Version)
+	}
+	if err := q.AuditInsertSecretReads(ctx, audit); err != nil {
+		return nil, err
+	}
+	return rows, q.SecretTouch(ctx, ids)
+}
+
+// Masks returns the values that the execution's commands have announced so far.
+func (s *Store) Masks(ctx context.Context, executionID uuid.UUID) ([]redact.Value, error) {
+	rows, err := s.q.MaskList(ctx, executionID)
+	if err != nil {
+		return nil, fmt.Errorf("reading masks: %w", err)
+	}
+	masks := make([]redact.Value, 0, len(rows))
+	for _, row := range rows {
+		text, err := s.keys.Open(Sealed{row.KeyID, row.WrappedKey, row.Ciphertext}, maskPlace(executionID, int(row.Number)))
+		if err != nil {
+			return nil, fmt.Errorf("opening a mask: %w", err)
+		}
+		masks = append(masks, redact.Value(text))
+	}
+	return masks, nil
+}
+
+// SealMask encrypts the number-th mask of an execution, for the journal to store.
+func (s *Store) SealMask(executionID uuid.UUID, number int, mask redact.Value) (Sealed, error) {
+	if s.keys == nil {
+		return Sealed{}, errs.E(KeyMissing, "This process has no encryption keys.")
+	}
+	return s.keys.Seal([]byte(mask), maskPlace(executionID, number))
+}
