@@ -233,8 +233,12 @@ func TestDevInFolders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one.stop(syscall.SIGINT)
+	one.stop(syscall.SIGTERM)
 	if code := one.code(); code != 0 {
+		t.Errorf("dev ends with %d on SIGTERM, want 0", code)
+	}
+	two.stop(syscall.SIGINT)
+	if code := two.code(); code != 0 {
 		t.Errorf("dev ends with %d on Ctrl-C, want 0", code)
 	}
 	if alive(worker.Pid) {

@@ -108,6 +108,9 @@ func spawn(t *testing.T, dir string, env []string, configure func(*exec.Cmd), ar
 	}()
 	t.Cleanup(func() {
 		p.stop(syscall.SIGTERM)
+		if strings.Contains(p.out.String()+p.err.String(), "WARNING: DATA RACE") {
+			t.Errorf("foundry %s has a data race", p.name)
+		}
 		if t.Failed() {
 			t.Logf("foundry %s, exit code %d\nstdout:\n%s\nstderr:\n%s", p.name, p.code(), tail(p.out.String()), tail(p.err.String()))
 		}

@@ -25,6 +25,10 @@ import (
 // StopTimeout is how long one function given to OnStop may take.
 const StopTimeout = 10 * time.Second
 
+// echo is how long after a signal a second one is taken for the same: timeout(1) and some supervisors
+// signal both a process and its group.
+const echo = 500 * time.Millisecond
+
 // Group is a set of things that run until one of them fails, Stop is called, or the
 // parent context ends. Make it with NewGroup. Its methods may be called concurrently,
 // but Go and OnStop not after Wait has returned.
@@ -118,12 +122,14 @@ type SignalError struct{ Signal os.Signal }
 func (e SignalError) Error() string { return "received signal: " + e.Signal.String() }
 
 // Signals returns a context that SIGINT or SIGTERM ends, with a SignalError as its cause.
-// A second signal has its usual effect, so that a person can end a shutdown that hangs.
-// release undoes it all and waits for its goroutine; call it once the context is not needed.
+// A second signal, half a second later or more, has its usual effect, so that a person can end a
+// shutdown that hangs.
+// release undoes it all and waits for its goroutine; call it once, when the context is not needed.
 func Signals(parent context.Context) (ctx context.Context, release func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	released := make(chan struct{})
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
 		defer signal.Stop(signals)
@@ -131,9 +137,17 @@ func Signals(parent context.Context) (ctx context.Context, release func()) {
 		case s := <-signals:
 			cancel(SignalError{s})
 		case <-ctx.Done():
+			return
+		}
+		timer := time.NewTimer(echo)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-released:
 		}
 	})
 	return ctx, func() {
+		close(released)
 		cancel(context.Canceled)
 		watcher.Wait()
 	}
