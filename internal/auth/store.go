@@ -17,14 +17,6 @@ import (
 // keepFor is how long a process may go on accepting a token that was revoked elsewhere.
 const keepFor = 30 * time.Second
 
-// Principal is who a request acts for.
-type Principal struct {
-	OrganizationID   uuid.UUID
-	OrganizationSlug string
-	TokenID          uuid.UUID
-	Name             string // of the token
-}
-
 // Store keeps organizations and tokens. Safe for concurrent use.
 type Store struct {
 	q    *dbsqlc.Queries
@@ -101,7 +93,10 @@ func (s *Store) Authenticate(ctx context.Context, presented string) (Principal, 
 	if err != nil {
 		return Principal{}, fmt.Errorf("looking up a token: %w", err)
 	}
-	p := Principal{OrganizationID: row.OrganizationID, OrganizationSlug: row.OrganizationSlug, TokenID: row.ID, Name: row.Name}
+	p := Principal{
+		Kind: KindToken, OrganizationID: row.OrganizationID, OrganizationSlug: row.OrganizationSlug, TokenID: &row.ID, Name: row.Name,
+		Role: Owner, Scopes: []string{scopeAll},
+	}
 	s.kept.put(hash, p, asked.Add(time.Duration(row.KeepSeconds*float64(time.Second))))
 	return p, nil
 }

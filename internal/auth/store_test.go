@@ -53,7 +53,7 @@ func TestAuthenticate(t *testing.T) {
 	}
 	t.Run("knows a token", func(t *testing.T) {
 		t.Parallel()
-		if p.OrganizationID != id || p.OrganizationSlug != "acme" || p.Name != "ci" || p.TokenID == uuid.Nil {
+		if p.OrganizationID != id || p.OrganizationSlug != "acme" || p.Name != "ci" || p.TokenID == nil {
 			t.Errorf("the token acts for %+v", p)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/rs/zerolog"
 
+	"foundry/internal/audit"
 	"foundry/internal/auth"
 	"foundry/internal/errs"
 )
@@ -19,6 +20,30 @@ func principal(ctx context.Context) auth.Principal {
 	return p
 }
 
+// actorOf returns who the request acts for, as the audit record names them.
+func actorOf(ctx context.Context) audit.Actor {
+	p := principal(ctx)
+	kind, id := audit.User, p.UserID
+	if p.Kind == auth.KindToken {
+		kind, id = audit.Token, p.TokenID
+	}
+	name := p.Name
+	if p.Email != "" {
+		name = p.Email
+	}
+	return audit.Actor{
+		OrganizationID: p.OrganizationID, Kind: kind, ID: id, Name: name, Address: remoteAddress(ctx), RequestID: requestID(ctx),
+	}
+}
+
+type remoteAddressKey struct{}
+
+// remoteAddress returns the network address that the request came from, or "".
+func remoteAddress(ctx context.Context) string {
+	address, _ := ctx.Value(remoteAddressKey{}).(string)
+	return address
+}
+
 // authenticate demands a bearer token.
 func (s *Server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
@@ -26,12 +51,12 @@ func (s *Server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 		if !strings.EqualFold(scheme, "Bearer") {
 			return errs.E(errs.Unauthorized, "Send an API token as Authorization: Bearer fdy_….")
 		}
-		ctx := c.Request().Context()
+		ctx := context.WithValue(c.Request().Context(), remoteAddressKey{}, c.RealIP())
 		p, err := s.tokens.Authenticate(ctx, strings.TrimSpace(token))
 		if err != nil {
 			return err
 		}
-		log := zerolog.Ctx(ctx).With().Stringer("organization_id", p.OrganizationID).Stringer("token_id", p.TokenID).Logger()
+		log := zerolog.Ctx(ctx).With().Stringer("organization_id", p.OrganizationID).Stringer("principal_id", p.ID()).Logger()
 		ctx = log.WithContext(context.WithValue(ctx, principalKey{}, p))
 		c.SetRequest(c.Request().WithContext(ctx))
 		return next(c)

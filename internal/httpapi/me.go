@@ -10,6 +10,6 @@ func (h *handlers) GetMe(ctx context.Context, _ openapi.GetMeRequestObject) (ope
 	p := principal(ctx)
 	return openapi.GetMe200JSONResponse{
 		Organization: openapi.Organization{ID: p.OrganizationID, Slug: p.OrganizationSlug},
-		Token:        openapi.TokenInfo{ID: p.TokenID, Name: p.Name},
+		Token:        openapi.TokenInfo{ID: p.ID(), Name: p.Name},
 	}, nil
 }

@@ -33,7 +33,7 @@ func (s *Server) streamExecution(c echo.Context, r openapi.ListExecutionEventsRe
 	if e.Status.Terminal() && after >= e.LastSeq {
 		return c.NoContent(http.StatusNoContent) // which tells an EventSource to stop
 	}
-	closed, err := s.hub.Open(p.TokenID, stream.KindExecution)
+	closed, err := s.hub.Open(p.ID(), stream.KindExecution)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (s *Server) relay(ctx context.Context, watch *stream.Watch, out *sse) (chan
 func (s *Server) streamSummaries(c echo.Context) error {
 	ctx := c.Request().Context()
 	p := principal(ctx)
-	closed, err := s.hub.Open(p.TokenID, stream.KindOrganization)
+	closed, err := s.hub.Open(p.ID(), stream.KindOrganization)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ func (s *Server) followLogs(c echo.Context, r openapi.GetExecutionLogsRequestObj
 			text.logs.Attempt = &run.Attempt
 		} // else it has yet to start
 	}
-	closed, err := s.hub.Open(principal(ctx).TokenID, stream.KindText)
+	closed, err := s.hub.Open(principal(ctx).ID(), stream.KindText)
 	if err != nil {
 		return err
 	}
