@@ -50,6 +50,10 @@ func (p *Provider) chooseLevel(ctx context.Context, cfg Config) error {
 			cfg.Log.Info().Str("isolation", string(Bwrap)).Bool("can_block_network", p.bwrap.noNet).Msg("local sandbox ready")
 			return nil
 		}
+		if errors.Is(err, errUnproven) {
+			// Not to know is no reason to run without isolation.
+			return errs.E(errs.Unavailable, "Bubblewrap is installed but did not answer; start again, or set FOUNDRY_LOCAL_SANDBOX=process to run without isolation.").Because(err)
+		}
 		if cfg.Level == Bwrap {
 			return errs.E(errs.Unavailable, "The local sandbox level bwrap does not work on this machine.").Because(err)
 		}
@@ -83,7 +87,11 @@ func (p *Provider) probe(ctx context.Context) error {
 	if err := p.try(ctx, dir, sandbox.Spec{}); err != nil {
 		return err
 	}
-	p.bwrap.noNet = p.try(ctx, dir, sandbox.Spec{Network: sandbox.Network{Block: true}}) == nil
+	err := p.try(ctx, dir, sandbox.Spec{Network: sandbox.Network{Block: true}})
+	if errors.Is(err, errUnproven) {
+		return err
+	}
+	p.bwrap.noNet = err == nil
 	return nil
 }
 
@@ -95,11 +103,18 @@ func (p *Provider) try(ctx context.Context, dir string, spec sandbox.Spec) error
 	argv = slices.Concat(argv, []string{"--", insideShim}, p.shim[1:], []string{"version"})
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = []string{"PATH=" + p.path}
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", errUnproven, context.Cause(ctx))
+	case err != nil:
 		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
 }
+
+// errUnproven is a probe that ended before it could tell.
+var errUnproven = errors.New("the probe of bubblewrap did not end by itself")
 
 // enforceable refuses what this provider cannot keep to; it never opens what should be closed.
 func (p *Provider) enforceable(spec sandbox.Spec) error {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"foundry/internal/errs"
 	"foundry/internal/sandbox/local"
 	"foundry/internal/sandbox/sandboxtest"
 )
@@ -54,4 +55,15 @@ func needBwrap(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Skip(err)
+}
+
+func TestProbeThatIsCutShortIsNoReasonToDropIsolation(t *testing.T) {
+	t.Parallel()
+	needBwrap(t)
+	ctx := t.Context()
+	t.Run("whose context ends", func(t *testing.T) { ctx = t.Context() }) //nolint:paralleltest // it is over when it returns
+	p, err := local.New(ctx, config(t, ""))
+	if !errs.Is(err, errs.Unavailable) {
+		t.Fatalf("a provider %v, and the error %v", p, err)
+	}
 }
