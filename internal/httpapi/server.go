@@ -51,7 +51,11 @@ type Config struct {
 	Log      zerolog.Logger
 	Registry *prometheus.Registry // shown at /metrics; a new one by default
 	Version  string               // of the program; default "dev"
-	Checks   []Check              // of /readyz, besides the database and its partitions
+	// Environment is the installation's name, which people are shown; default "production".
+	Environment string
+	// PublicURL is where people reach the server, without a slash at the end; empty: what their requests say.
+	PublicURL string
+	Checks    []Check // of /readyz, besides the database and its partitions
 	// DrainTimeout is how long requests in flight have after Run's context has ended. Default 10 s.
 	DrainTimeout time.Duration
 	BodyTimeout  time.Duration // for the client to send a body; default one minute
@@ -79,6 +83,7 @@ func New(c Config) (*Server, error) {
 		return nil, errs.E(errs.Internal, "An HTTP server needs a pool, a queue and a hub.")
 	}
 	c.Version = cmp.Or(c.Version, "dev")
+	c.Environment = cmp.Or(c.Environment, "production")
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, drainTimeout)
 	c.BodyTimeout = cmp.Or(c.BodyTimeout, readTimeout)
 	if c.Registry == nil {
