@@ -86,7 +86,7 @@ func TestOutputArrivesByteForByte(t *testing.T) {
 	}
 }
 
-func same(t *testing.T, what string, got, want []byte) {
+func same(t testing.TB, what string, got, want []byte) {
 	t.Helper()
 	if bytes.Equal(got, want) {
 		return

@@ -89,7 +89,7 @@ func TestCancel(t *testing.T) {
 
 // sandboxProcesses lists what runs for a user in a sandbox of package local: processes that carry its mark in
 // their environment, without the shims that supervise.
-func sandboxProcesses(t *testing.T, sandbox string) []string {
+func sandboxProcesses(t testing.TB, sandbox string) []string {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {

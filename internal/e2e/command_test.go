@@ -35,7 +35,7 @@ func (i *installation) open(id string) {
 	openGate(i.t, filepath.Join(i.dir, "state"), i.sandbox(id))
 }
 
-func openGate(t *testing.T, state, sandbox string) {
+func openGate(t testing.TB, state, sandbox string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(state, "sandboxes", sandbox, "workspace", "go"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestFollowSurvivesARestartOfTheServer(t *testing.T) {
 }
 
 // queuedID reads the id in the first line of run.
-func queuedID(t *testing.T, out string) string {
+func queuedID(t testing.TB, out string) string {
 	t.Helper()
 	first, _, _ := strings.Cut(out, "\n")
 	_, id, _ := strings.Cut(first, " is queued: ")

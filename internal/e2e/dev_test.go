@@ -80,7 +80,7 @@ func (d *dev) hold() (id string, command held) {
 
 // held is a command of gate, seen from the machine.
 type held struct {
-	t                   *testing.T
+	t                   testing.TB
 	state, sandbox, run string
 }
 
@@ -297,7 +297,7 @@ func devOnce(t *testing.T, uid int) {
 }
 
 // clusterOf returns the folder of the database server that a dev which is up has started.
-func clusterOf(t *testing.T, dir string) string {
+func clusterOf(t testing.TB, dir string) string {
 	t.Helper()
 	var state devstack.State
 	eventually(t, func() (err error) {
@@ -316,7 +316,7 @@ func clusterOf(t *testing.T, dir string) string {
 }
 
 // removeCluster waits until nobody uses the server and it has stopped.
-func removeCluster(t *testing.T, cluster, dir string) {
+func removeCluster(t testing.TB, cluster, dir string) {
 	t.Helper()
 	eventually(t, func() error {
 		if _, err := os.Stat(filepath.Join(cluster, "cluster", "data", "postmaster.pid")); err == nil {

@@ -182,13 +182,13 @@ func (i *installation) postExample(name string) {
 	}
 }
 
-func slugOf(t *testing.T, name string) string {
+func slugOf(t testing.TB, name string) string {
 	t.Helper()
 	return strings.TrimSuffix(filepath.Base(name), ".yaml")
 }
 
 // copyExamples puts the embedded examples into a folder.
-func copyExamples(t *testing.T) string {
+func copyExamples(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, examples.Files); err != nil {

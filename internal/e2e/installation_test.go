@@ -29,7 +29,7 @@ type installation struct {
 }
 
 // start brings up an installation. The control plane has a fixed port, so that it can be started again.
-func start(t *testing.T) *installation {
+func start(t testing.TB) *installation {
 	t.Helper()
 	i := &installation{api: api{t: t}, dir: t.TempDir(), database: pgtest.Database(t)}
 	i.port = freePort(t)
@@ -44,7 +44,7 @@ func start(t *testing.T) *installation {
 	return i
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -115,7 +115,7 @@ func (i *installation) push(text string, files map[string][]byte) {
 }
 
 // in is the same installation for a subtest.
-func (i *installation) in(t *testing.T) *installation {
+func (i *installation) in(t testing.TB) *installation {
 	t.Helper()
 	j := *i
 	j.t = t
@@ -124,7 +124,7 @@ func (i *installation) in(t *testing.T) *installation {
 
 // api is the HTTP API of an installation.
 type api struct {
-	t     *testing.T
+	t     testing.TB
 	url   string
 	token string
 }
@@ -261,7 +261,7 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(rest, "Z")
 }
 
-func decode[T any](t *testing.T, text []byte) T {
+func decode[T any](t testing.TB, text []byte) T {
 	t.Helper()
 	var v T
 	if err := json.Unmarshal(text, &v); err != nil {

@@ -61,7 +61,7 @@ func build() (string, error) {
 	return name, nil
 }
 
-func program(t *testing.T) string {
+func program(t testing.TB) string {
 	t.Helper()
 	name, err := binary()
 	if err != nil {
@@ -78,7 +78,7 @@ func environ(more ...string) []string {
 
 // proc is a running process. Its output is kept; stop or kill it, or let the end of the test do it.
 type proc struct {
-	t      *testing.T
+	t      testing.TB
 	cmd    *exec.Cmd
 	name   string
 	out    lockedBuffer // stdout
@@ -87,7 +87,7 @@ type proc struct {
 }
 
 // spawn starts the program. configure may change the command before; nil is fine.
-func spawn(t *testing.T, dir string, env []string, configure func(*exec.Cmd), args ...string) *proc {
+func spawn(t testing.TB, dir string, env []string, configure func(*exec.Cmd), args ...string) *proc {
 	t.Helper()
 	p := &proc{t: t, name: strings.Join(args, " "), exited: make(chan struct{})}
 	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program(t), args...)
@@ -171,7 +171,7 @@ func (p *proc) waitFor(text string) {
 }
 
 // eventually waits until check returns nil.
-func eventually(t *testing.T, check func() error) {
+func eventually(t testing.TB, check func() error) {
 	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
