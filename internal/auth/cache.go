@@ -51,6 +51,13 @@ func (c *cache) drop(d digest) {
 	delete(c.entries, d)
 }
 
+// clear drops everything: roles have changed.
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.entries)
+}
+
 // makeRoom drops what has run out and, if that is nothing, any one entry: map order is as good as another.
 func (c *cache) makeRoom() {
 	now := time.Now()

@@ -2,30 +2,51 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"foundry/internal/audit"
 	"foundry/internal/errs"
 	"foundry/internal/postgres/dbsqlc"
 )
 
-// keepFor is how long a process may go on accepting a token that was revoked elsewhere.
-const keepFor = 30 * time.Second
-
-// Store keeps organizations and tokens. Safe for concurrent use.
+// Store keeps organizations, people and what lets them in. Safe for concurrent use.
 type Store struct {
-	q    *dbsqlc.Queries
-	kept *cache
+	pool   *pgxpool.Pool
+	q      *dbsqlc.Queries
+	kept   *cache
+	hasher *hasher
 }
 
 // NewStore returns a store on the pool.
 func NewStore(pool *pgxpool.Pool) *Store {
-	return &Store{q: dbsqlc.New(pool), kept: newCache(maxKept)}
+	return &Store{pool: pool, q: dbsqlc.New(pool), kept: newCache(maxKept), hasher: newHasher()}
+}
+
+// Organization is a tenant.
+type Organization struct {
+	ID   uuid.UUID
+	Slug string
+	Name string
+}
+
+// Person is a user as others see one.
+type Person struct {
+	ID    uuid.UUID
+	Email string // in small letters
+	Name  string
+}
+
+// Origin is where a request without a principal came from, for the audit record and the lists of sessions.
+type Origin struct {
+	Address   string // of the network; empty: not known
+	UserAgent string // its first 400 characters are kept
+	RequestID string
 }
 
 // EnsureOrganization returns the organization with the slug, making it if there is none. The name of one
@@ -38,65 +59,44 @@ func (s *Store) EnsureOrganization(ctx context.Context, slug, name string) (uuid
 	return id, nil
 }
 
-// Create makes a token for the organization. It expires after the duration given, or never if that
-// is 0. Nobody can read the plaintext again.
-func (s *Store) Create(ctx context.Context, organizationID uuid.UUID, name string, expiry time.Duration) (Token, error) {
-	if n := len([]rune(name)); n < 1 || n > 200 {
-		return Token{}, errs.E(errs.Validation, "A token's name has 1 to 200 characters.")
-	}
-	if expiry < 0 {
-		return Token{}, errs.E(errs.Validation, "A token cannot expire in the past.")
-	}
-	token := newToken()
-	hash, _ := parse(token.plaintext)
-	var seconds *float64
-	if expiry > 0 {
-		seconds = new(expiry.Seconds())
-	}
-	err := s.q.TokenInsert(ctx, dbsqlc.TokenInsertParams{
-		ID: uuid.Must(uuid.NewV7()), OrganizationID: organizationID, Name: name, Hash: hash[:], ExpiresSeconds: seconds,
-	})
-	if err != nil {
-		return Token{}, fmt.Errorf("creating a token: %w", err)
-	}
-	return token, nil
+// inTx runs f in a transaction, which it commits unless f fails.
+func (s *Store) inTx(ctx context.Context, f func(tx pgx.Tx, q *dbsqlc.Queries) error) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return f(tx, s.q.WithTx(tx)) })
 }
 
-// Revoke deletes the organization's tokens with the name and returns how many there were. Other processes
-// may accept them for 30 s more.
-func (s *Store) Revoke(ctx context.Context, organizationID uuid.UUID, name string) (int, error) {
-	hashes, err := s.q.TokenDeleteByName(ctx, organizationID, name)
-	if err != nil {
-		return 0, fmt.Errorf("revoking tokens: %w", err)
+// asPerson is the actor of what a person does before being signed in.
+func asPerson(organizationID uuid.UUID, p Person, from Origin) audit.Actor {
+	return audit.Actor{
+		OrganizationID: organizationID, Kind: audit.User, ID: &p.ID, Name: p.Email, Address: from.Address, RequestID: from.RequestID,
 	}
-	for _, hash := range hashes {
-		s.kept.drop(digest(hash))
-	}
-	return len(hashes), nil
 }
 
-// Authenticate returns who the presented token acts for, from memory if the same was asked within
-// 30 s. errs.Unauthorized when it is no token, unknown or expired.
-func (s *Store) Authenticate(ctx context.Context, presented string) (Principal, error) {
-	hash, ok := parse(presented)
-	if !ok {
-		return Principal{}, errs.E(errs.Unauthorized, "This is not an API token of Foundry.")
+// onDatabase is the actor of what is done without a request.
+func onDatabase(organizationID uuid.UUID) audit.Actor {
+	return audit.Actor{OrganizationID: organizationID, Kind: audit.System, Name: "foundry"}
+}
+
+// normalEmail returns the address in the form in which it is stored; ok is false when it cannot be one.
+func normalEmail(email string) (normal string, ok bool) {
+	normal = strings.ToLower(strings.TrimSpace(email))
+	name, domain, found := strings.Cut(normal, "@")
+	return normal, found && name != "" && domain != "" && len(normal) <= 254 && !strings.ContainsAny(normal, " \t\r\n\x00")
+}
+
+func invalidEmail() error {
+	return errs.E(errs.Validation, "This is not an address of electronic mail.").With("/email", "Must be an address such as ada@example.com.")
+}
+
+// shortened cuts text to a number of characters, and makes it storable.
+func shortened(text string, limit int) string {
+	runes := []rune(strings.ReplaceAll(strings.ToValidUTF8(text, "�"), "\x00", "�"))
+	return string(runes[:min(len(runes), limit)])
+}
+
+// until returns the seconds of a duration, nil for 0: for ever.
+func until(d time.Duration) *float64 {
+	if d == 0 {
+		return nil
 	}
-	if p, ok := s.kept.get(hash, time.Now()); ok {
-		return p, nil
-	}
-	asked := time.Now()
-	row, err := s.q.TokenByHash(ctx, keepFor.Seconds(), hash[:])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Principal{}, errs.E(errs.Unauthorized, "The API token is unknown or has expired.")
-	}
-	if err != nil {
-		return Principal{}, fmt.Errorf("looking up a token: %w", err)
-	}
-	p := Principal{
-		Kind: KindToken, OrganizationID: row.OrganizationID, OrganizationSlug: row.OrganizationSlug, TokenID: &row.ID, Name: row.Name,
-		Role: Owner, Scopes: []string{scopeAll},
-	}
-	s.kept.put(hash, p, asked.Add(time.Duration(row.KeepSeconds*float64(time.Second))))
-	return p, nil
+	return new(d.Seconds())
 }

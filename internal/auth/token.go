@@ -1,9 +1,3 @@
-// Package auth knows who is asking: organizations and the API tokens that act for them.
-//
-// A token is "fdy_", 43 characters of base62 that hold 32 random bytes, and 6 that hold their
-// CRC-32. The prefix and the checksum let secret scanners find a leaked one without asking us, and
-// let us refuse a mistyped one without asking the database. Only the SHA-256 is stored; 32 random
-// bytes need no slow hash.
 package auth
 
 import (
@@ -16,8 +10,15 @@ import (
 	"strings"
 )
 
+// The prefixes of secrets, all of one length. One kind is never taken for another.
 const (
-	prefix      = "fdy_"
+	prefix           = "fdy_" // API tokens
+	prefixSession    = "fds_" // cookies
+	prefixLink       = "fdl_" // one-time sign-in links
+	prefixInvitation = "fdi_"
+)
+
+const (
 	secretBytes = 32
 	secretChars = 43 // 62^43 > 256^32
 	sumChars    = 6  // 62^6 > 2^32
@@ -26,13 +27,16 @@ const (
 	redacted = "[redacted]"
 )
 
-// Token is an API token in plaintext. However it is printed or encoded, it shows "[redacted]".
+// Token is an API token, or another secret that lets somebody in, in plaintext. However it is printed or encoded, it shows "[redacted]".
 type Token struct {
 	plaintext string
 }
 
-// newToken makes a random token.
-func newToken() Token {
+// newToken makes a random API token.
+func newToken() Token { return newSecret(prefix) }
+
+// newSecret makes a random secret of the kind that the prefix names.
+func newSecret(prefix string) Token {
 	var secret [secretBytes]byte
 	_, _ = rand.Read(secret[:]) // never fails, by its documentation
 	body := base62(secret[:], secretChars)
@@ -62,8 +66,14 @@ func (Token) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`)
 // digest identifies a token in the database.
 type digest [sha256.Size]byte
 
-// parse returns the digest of what was presented; ok is false when it cannot be a token.
-func parse(presented string) (d digest, ok bool) {
+// digest returns what the database holds of the secret.
+func (t Token) digest() digest { return sha256.Sum256([]byte(t.plaintext)) }
+
+// parse returns the digest of what was presented; ok is false when it cannot be an API token.
+func parse(presented string) (d digest, ok bool) { return parseSecret(prefix, presented) }
+
+// parseSecret does so for the kind of secret that the prefix names.
+func parseSecret(prefix, presented string) (d digest, ok bool) {
 	body, found := strings.CutPrefix(presented, prefix)
 	if !found || len(presented) != tokenChars {
 		return digest{}, false

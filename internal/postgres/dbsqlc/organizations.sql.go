@@ -24,3 +24,15 @@ func (q *Queries) OrganizationEnsure(ctx context.Context, iD uuid.UUID, slug str
 	err := row.Scan(&id)
 	return id, err
 }
+
+const organizationFirst = `-- name: OrganizationFirst :one
+SELECT id FROM organizations ORDER BY created_at, id LIMIT 1
+`
+
+// The oldest: what cannot be laid to any other is recorded with it.
+func (q *Queries) OrganizationFirst(ctx context.Context) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, organizationFirst)
+	var id uuid.UUID
+	err := row.Scan(&id)
+	return id, err
+}

@@ -7,43 +7,83 @@ package dbsqlc
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
 
 const tokenByHash = `-- name: TokenByHash :one
-SELECT t.id, t.organization_id, t.name, o.slug AS organization_slug,
+WITH used AS (
+    UPDATE tokens SET last_used_at = now()
+    WHERE hash = $2 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+)
+SELECT t.id, t.organization_id, t.user_id, t.name, t.role, t.scopes, m.role AS member_role, o.slug AS organization_slug, o.name AS organization_name,
     LEAST(COALESCE(EXTRACT(epoch FROM t.expires_at - now()), $1::float8), $1::float8)::float8 AS keep_seconds
-FROM tokens t JOIN organizations o ON o.id = t.organization_id
+FROM tokens t
+JOIN organizations o ON o.id = t.organization_id
+LEFT JOIN users u ON u.id = t.user_id
+LEFT JOIN members m ON m.user_id = t.user_id AND m.organization_id = t.organization_id
 WHERE t.hash = $2 AND (t.expires_at IS NULL OR t.expires_at > now())
+  AND (t.user_id IS NULL OR m.role IS NOT NULL AND u.disabled_at IS NULL)
 `
 
 type TokenByHashRow struct {
 	ID               uuid.UUID
 	OrganizationID   uuid.UUID
+	UserID           *uuid.UUID
 	Name             string
+	Role             string
+	Scopes           []string
+	MemberRole       *string
 	OrganizationSlug string
+	OrganizationName string
 	KeepSeconds      float64
 }
 
-// keep_seconds is how long the answer holds: until the token expires, at most max_seconds. Index: tokens_hash_key.
+// A token of a user counts while the user is a member. keep_seconds is how long the answer holds: until the token expires, at most
+// max_seconds. Notes the use at most once a minute. Index: tokens_hash_key.
 func (q *Queries) TokenByHash(ctx context.Context, maxSeconds float64, hash []byte) (TokenByHashRow, error) {
 	row := q.db.QueryRow(ctx, tokenByHash, maxSeconds, hash)
 	var i TokenByHashRow
 	err := row.Scan(
 		&i.ID,
 		&i.OrganizationID,
+		&i.UserID,
 		&i.Name,
+		&i.Role,
+		&i.Scopes,
+		&i.MemberRole,
 		&i.OrganizationSlug,
+		&i.OrganizationName,
 		&i.KeepSeconds,
 	)
 	return i, err
 }
 
-const tokenDeleteByName = `-- name: TokenDeleteByName :many
-DELETE FROM tokens WHERE organization_id = $1 AND name = $2 RETURNING hash
+const tokenDelete = `-- name: TokenDelete :one
+DELETE FROM tokens
+WHERE organization_id = $1 AND id = $2 AND ($3::uuid IS NULL OR user_id = $3)
+RETURNING name, hash
 `
 
+type TokenDeleteRow struct {
+	Name string
+	Hash []byte
+}
+
+// Of anybody, or of the user given.
+func (q *Queries) TokenDelete(ctx context.Context, organizationID uuid.UUID, iD uuid.UUID, userID *uuid.UUID) (TokenDeleteRow, error) {
+	row := q.db.QueryRow(ctx, tokenDelete, organizationID, iD, userID)
+	var i TokenDeleteRow
+	err := row.Scan(&i.Name, &i.Hash)
+	return i, err
+}
+
+const tokenDeleteByName = `-- name: TokenDeleteByName :many
+DELETE FROM tokens WHERE organization_id = $1 AND name = $2 AND user_id IS NULL RETURNING hash
+`
+
+// Those that no user made: they stand for a machine, which replaces its own.
 func (q *Queries) TokenDeleteByName(ctx context.Context, organizationID uuid.UUID, name string) ([][]byte, error) {
 	rows, err := q.db.Query(ctx, tokenDeleteByName, organizationID, name)
 	if err != nil {
@@ -64,27 +104,109 @@ func (q *Queries) TokenDeleteByName(ctx context.Context, organizationID uuid.UUI
 	return items, nil
 }
 
-const tokenInsert = `-- name: TokenInsert :exec
-INSERT INTO tokens (id, organization_id, name, hash, expires_at)
-VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5::float8))
+const tokenDeleteByUser = `-- name: TokenDeleteByUser :exec
+DELETE FROM tokens WHERE organization_id = $1 AND user_id = $2
+`
+
+func (q *Queries) TokenDeleteByUser(ctx context.Context, organizationID uuid.UUID, userID *uuid.UUID) error {
+	_, err := q.db.Exec(ctx, tokenDeleteByUser, organizationID, userID)
+	return err
+}
+
+const tokenInsert = `-- name: TokenInsert :one
+INSERT INTO tokens (id, organization_id, user_id, name, role, scopes, hash, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(secs => $8::float8))
+RETURNING created_at, expires_at
 `
 
 type TokenInsertParams struct {
 	ID             uuid.UUID
 	OrganizationID uuid.UUID
+	UserID         *uuid.UUID
 	Name           string
+	Role           string
+	Scopes         []string
 	Hash           []byte
 	ExpiresSeconds *float64
 }
 
+type TokenInsertRow struct {
+	CreatedAt time.Time
+	ExpiresAt *time.Time
+}
+
 // Without expires_seconds it never expires.
-func (q *Queries) TokenInsert(ctx context.Context, arg TokenInsertParams) error {
-	_, err := q.db.Exec(ctx, tokenInsert,
+func (q *Queries) TokenInsert(ctx context.Context, arg TokenInsertParams) (TokenInsertRow, error) {
+	row := q.db.QueryRow(ctx, tokenInsert,
 		arg.ID,
 		arg.OrganizationID,
+		arg.UserID,
 		arg.Name,
+		arg.Role,
+		arg.Scopes,
 		arg.Hash,
 		arg.ExpiresSeconds,
 	)
-	return err
+	var i TokenInsertRow
+	err := row.Scan(&i.CreatedAt, &i.ExpiresAt)
+	return i, err
+}
+
+const tokenList = `-- name: TokenList :many
+SELECT t.id, t.name, t.role, t.scopes, t.created_at, t.expires_at, t.last_used_at, t.user_id, u.email, u.name AS user_name
+FROM tokens t LEFT JOIN users u ON u.id = t.user_id
+WHERE t.organization_id = $1
+  AND ($2::uuid IS NULL OR t.user_id = $2)
+  AND ($3::uuid IS NULL OR t.id < $3)
+ORDER BY t.id DESC LIMIT $4
+`
+
+type TokenListRow struct {
+	ID         uuid.UUID
+	Name       string
+	Role       string
+	Scopes     []string
+	CreatedAt  time.Time
+	ExpiresAt  *time.Time
+	LastUsedAt *time.Time
+	UserID     *uuid.UUID
+	Email      *string
+	UserName   *string
+}
+
+// Newest first, those that have expired too. Index: tokens_organization.
+func (q *Queries) TokenList(ctx context.Context, organizationID uuid.UUID, userID *uuid.UUID, before *uuid.UUID, lim int32) ([]TokenListRow, error) {
+	rows, err := q.db.Query(ctx, tokenList,
+		organizationID,
+		userID,
+		before,
+		lim,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []TokenListRow{}
+	for rows.Next() {
+		var i TokenListRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.Role,
+			&i.Scopes,
+			&i.CreatedAt,
+			&i.ExpiresAt,
+			&i.LastUsedAt,
+			&i.UserID,
+			&i.Email,
+			&i.UserName,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
