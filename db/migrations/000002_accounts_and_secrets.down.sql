@@ -6,7 +6,10 @@ DROP TABLE execution_secrets;
 DROP TABLE secret_versions;
 DROP TABLE secrets;
 DROP TABLE encryption_sentinels;
-DROP INDEX executions_organization_source;
+DROP INDEX executions_actor_set;
+DROP INDEX executions_workflow_set;
+DROP INDEX executions_organization_set;
+CREATE INDEX executions_organization_status ON executions (organization_id, status, id DESC);
 DROP INDEX workflows_slug;
 -- Deleted workflows would take the slugs of living ones.
 DELETE FROM executions e USING workflows w WHERE e.workflow_id = w.id AND w.deleted_at IS NOT NULL;

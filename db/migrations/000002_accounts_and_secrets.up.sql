@@ -78,7 +78,11 @@ ALTER TABLE executions ADD COLUMN actor text NOT NULL DEFAULT ''; -- the name of
 -- A slug is free again once its workflow is deleted.
 ALTER TABLE workflows DROP CONSTRAINT workflows_organization_id_slug_key;
 CREATE UNIQUE INDEX workflows_slug ON workflows (organization_id, slug) WHERE deleted_at IS NULL;
-CREATE INDEX executions_organization_source ON executions (organization_id, source, id DESC);
+-- A list with filters merges one ordered run of ids per source and status, so a page costs what it shows, whatever it leaves out.
+DROP INDEX executions_organization_status;
+CREATE INDEX executions_organization_set ON executions (organization_id, source, status, id DESC);
+CREATE INDEX executions_workflow_set ON executions (workflow_id, source, status, id DESC);
+CREATE INDEX executions_actor_set ON executions (organization_id, actor, source, status, id DESC);
 
 -- A known text per key-encryption key, so that a wrong key is found at start and not in a run.
 CREATE TABLE encryption_sentinels (
@@ -107,6 +111,7 @@ CREATE INDEX secrets_workflow ON secrets (workflow_id, id);
 CREATE TABLE secret_versions (
     secret_id   uuid NOT NULL REFERENCES secrets (id) ON DELETE CASCADE,
     version     integer NOT NULL CHECK (version >= 1),
+    mask        boolean NOT NULL,
     key_id      text,
     wrapped_key bytea,
     ciphertext  bytea,

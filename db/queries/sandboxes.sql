@@ -17,7 +17,15 @@ WHERE sandboxes.state NOT IN ('destroying', 'destroyed', 'failed');
 
 -- name: SandboxFinish :execrows
 -- The result of a destroy call whose intent was committed. Zero rows: another process was first.
-UPDATE sandboxes SET state = 'destroyed', ended_at = now() WHERE id = @id AND state = 'destroying';
+-- The masks of its execution go with it, unless the execution goes on or has another sandbox.
+WITH finished AS (
+    UPDATE sandboxes d SET state = 'destroyed', ended_at = now() WHERE d.id = @id AND d.state = 'destroying' RETURNING d.id, d.execution_id
+), unmasked AS (
+    DELETE FROM execution_masks m USING finished f, executions e
+    WHERE m.execution_id = f.execution_id AND e.id = f.execution_id AND e.finished_at IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM sandboxes b WHERE b.execution_id = f.execution_id AND b.id <> f.id AND b.state NOT IN ('destroyed', 'failed'))
+)
+SELECT finished.id FROM finished;
 
 -- name: SandboxListByExecution :many
 -- Index: sandboxes_execution.

@@ -11,8 +11,8 @@ RETURNING id, latest_version;
 SELECT id FROM workflows WHERE id = @workflow_id AND deleted_at IS NULL FOR NO KEY UPDATE;
 
 -- name: SecretVersionInsert :exec
-INSERT INTO secret_versions (secret_id, version, key_id, wrapped_key, ciphertext, created_by)
-VALUES (@secret_id, @version, @key_id::text, @wrapped_key::bytea, @ciphertext::bytea, @created_by);
+INSERT INTO secret_versions (secret_id, version, mask, key_id, wrapped_key, ciphertext, created_by)
+VALUES (@secret_id, @version, @mask, @key_id::text, @wrapped_key::bytea, @ciphertext::bytea, @created_by);
 
 -- name: SecretTotals :one
 -- Count and bytes of the newest versions of a workflow, without the key given. A ciphertext is 28 bytes longer than its text.
@@ -53,16 +53,18 @@ WHERE s.workflow_id = @workflow_id AND s.id = v.secret_id AND v.erased_at IS NUL
 SELECT secrets_read FROM executions WHERE id = @id AND claim = @claim AND finished_at IS NULL FOR NO KEY UPDATE;
 
 -- name: SecretPin :exec
--- At an execution's first read: the newest versions become its own.
-WITH pinned AS (
-    INSERT INTO execution_secrets (execution_id, secret_id, version)
-    SELECT @execution_id, s.id, s.latest_version FROM secrets s
-    WHERE s.workflow_id = @workflow_id AND s.deleted_at IS NULL
+-- At an execution's first read: the newest versions become its own. The share lock keeps whoever sets or deletes one of
+-- them waiting until the pin is there to be seen, or else it would erase the version that is being pinned.
+WITH newest AS (
+    SELECT s.id, s.latest_version FROM secrets s
+    WHERE s.workflow_id = @workflow_id AND s.deleted_at IS NULL ORDER BY s.id FOR SHARE
+), pinned AS (
+    INSERT INTO execution_secrets (execution_id, secret_id, version) SELECT @execution_id, n.id, n.latest_version FROM newest n
 )
 UPDATE executions SET secrets_read = true WHERE executions.id = @execution_id;
 
 -- name: SecretListPinned :many
-SELECT s.id, s.workflow_id, s.key, s.mask, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext
+SELECT s.id, s.workflow_id, s.key, v.mask, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext
 FROM execution_secrets x
 JOIN secrets s ON s.id = x.secret_id
 JOIN secret_versions v ON v.secret_id = x.secret_id AND v.version = x.version
@@ -86,9 +88,27 @@ ORDER BY v.secret_id, v.version LIMIT 100;
 UPDATE secret_versions SET key_id = @new_key_id::text, wrapped_key = @wrapped_key::bytea
 WHERE secret_id = @secret_id AND version = @version AND key_id = @old_key_id::text;
 
--- name: MaskInsert :exec
+-- name: SecretEraseAll :execrows
+-- SecretErase for every workflow: what executions kept that have ended since. Index: secret_versions_key, execution_secrets_secret.
+UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
+FROM secrets s
+WHERE s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
+  AND NOT EXISTS (
+    SELECT 1 FROM execution_secrets x JOIN executions e ON e.id = x.execution_id
+    WHERE x.secret_id = v.secret_id AND x.version = v.version
+      AND (e.finished_at IS NULL OR EXISTS (
+        SELECT 1 FROM sandboxes b WHERE b.execution_id = e.id AND b.state NOT IN ('destroyed', 'failed'))));
+
+-- name: MaskInsertMany :exec
+-- Written by the journal, in the transaction that moves the cursor past the lines that announced them.
 INSERT INTO execution_masks (execution_id, number, key_id, wrapped_key, ciphertext)
-VALUES (@execution_id, @number, @key_id, @wrapped_key, @ciphertext) ON CONFLICT DO NOTHING;
+SELECT unnest(@execution_ids::uuid[]), unnest(@numbers::int[]), unnest(@key_ids::text[]), unnest(@wrapped_keys::bytea[]), unnest(@ciphertexts::bytea[]);
+
+-- name: MaskDeleteEnded :execrows
+-- Masks are needed as long as the execution, or its sandbox, lives.
+DELETE FROM execution_masks m USING executions e
+WHERE e.id = m.execution_id AND e.finished_at IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM sandboxes b WHERE b.execution_id = e.id AND b.state NOT IN ('destroyed', 'failed'));
 
 -- name: MaskList :many
 SELECT number, key_id, wrapped_key, ciphertext FROM execution_masks WHERE execution_id = @execution_id ORDER BY number;

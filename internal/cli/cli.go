@@ -62,7 +62,8 @@ func newRoot(a *app) *cobra.Command {
 		a.devCommand(), a.serveCommand(), a.workerCommand(), a.migrateCommand(),
 		a.workflowCommand(), a.validateCommand(),
 		a.runCommand(), a.logsCommand(), a.executionsCommand(), a.cancelCommand(),
-		a.adminCommand(), a.versionCommand(),
+		commands(&cobra.Command{Use: "secrets", Short: "Look after secrets"}, a.rekeyCommand()),
+		a.keygenCommand(), a.adminCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -43,6 +43,10 @@ func serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	keys, err := devstack.Keyring(c.Secrets)
+	if err != nil {
+		return err
+	}
 	log := config.NewLogger(os.Stdout, c.LogLevel)
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(int(c.Port)))
@@ -51,7 +55,7 @@ func serve(ctx context.Context) error {
 	}
 	log.Info().Str("address", listener.Addr().String()).Str("version", version().Version).Msg("control plane starts")
 	err = devstack.ControlPlane{
-		DatabaseURL: string(c.Database.URL), DirectURL: string(c.Database.Direct), Listener: listener,
+		DatabaseURL: string(c.Database.URL), DirectURL: string(c.Database.Direct), Listener: listener, Keys: keys,
 		Log: log, Version: version().Version, Drain: c.Drain.Timeout,
 	}.Run(ctx)
 	log.Info().AnErr("cause", context.Cause(ctx)).Msg("control plane has stopped")

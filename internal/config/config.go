@@ -41,6 +41,12 @@ type Sandbox struct {
 	StateDir string `env:"FOUNDRY_STATE_DIR" envDefault:".foundry"`
 }
 
+// Secrets is how a process opens secrets.
+type Secrets struct {
+	// Keys encrypt and decrypt. Empty: secrets cannot be set or read.
+	Keys EncryptionKeys `env:"FOUNDRY_ENCRYPTION_KEYS"`
+}
+
 // Drain is how a process ends.
 type Drain struct {
 	// Timeout limits an orderly shutdown.
@@ -52,6 +58,7 @@ type Serve struct {
 	Common
 	Database  Database
 	Drain     Drain
+	Secrets   Secrets
 	Port      Port      `env:"PORT" envDefault:"8080"`
 	PublicURL PublicURL `env:"FOUNDRY_PUBLIC_URL"`
 }
@@ -62,6 +69,7 @@ type Worker struct {
 	Database Database
 	Drain    Drain
 	Sandbox  Sandbox
+	Secrets  Secrets
 	Port     Port `env:"PORT" envDefault:"8081"`
 	// Slots is how many executions the worker holds at most.
 	Slots Slots `env:"FOUNDRY_WORKER_SLOTS" envDefault:"32"`
@@ -72,6 +80,8 @@ type Dev struct {
 	Common
 	Drain   Drain
 	Sandbox Sandbox
+	// Secrets are empty: the installation makes a key of its own.
+	Secrets Secrets
 	// URL is the database to use. Empty: a development server is found or fetched.
 	URL    DatabaseURL `env:"DATABASE_URL"`
 	Direct DatabaseURL `env:"DATABASE_URL_DIRECT"`
@@ -87,9 +97,16 @@ type Migrate struct {
 	Database Database
 }
 
+// Rekey is the configuration of `secrets rekey`.
+type Rekey struct {
+	Common
+	Database Database
+	Secrets  Secrets
+}
+
 // process is any of the structs above.
 type process interface {
-	Serve | Worker | Dev | Migrate | Client
+	Serve | Worker | Dev | Migrate | Rekey | Client
 }
 
 // Load reads the environment of this process. The error is an errs.Validation with one
@@ -135,6 +152,8 @@ func finish(c any) []errs.Detail {
 			c.Direct = c.URL
 		}
 		return c.Drain.check()
+	case *Rekey:
+		c.Database.finish()
 	case *Migrate:
 		c.Database.finish()
 	}
@@ -314,6 +333,28 @@ func (DatabaseURL) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[redacted]") }
 
 // MarshalText hides the text, in JSON too.
 func (DatabaseURL) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
+
+// EncryptionKeys are key-encryption keys, id:base64[,id:base64…], which package secret reads. They print as
+// [redacted]; string(k) is their text.
+type EncryptionKeys string
+
+// String hides the text.
+func (EncryptionKeys) String() string { return "[redacted]" }
+
+// GoString hides the text.
+func (EncryptionKeys) GoString() string { return "[redacted]" }
+
+// Format hides the text, whatever the verb.
+func (EncryptionKeys) Format(s fmt.State, _ rune) { fmt.Fprint(s, "[redacted]") }
+
+// MarshalText hides the text, in JSON too.
+func (EncryptionKeys) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
+
+// UnmarshalText takes the text as it is.
+func (k *EncryptionKeys) UnmarshalText(text []byte) error {
+	*k = EncryptionKeys(text)
+	return nil
+}
 
 // PublicURL is where people and callbacks reach the control plane, without a slash at
 // the end; empty: unknown.

@@ -43,13 +43,13 @@ func TestEverythingSet(t *testing.T) {
 		"DATABASE_URL": dbURL, "DATABASE_URL_DIRECT": "postgresql://direct/x", "LOG_LEVEL": "debug",
 		"FOUNDRY_SANDBOX": "local", "FOUNDRY_LOCAL_SANDBOX": "process", "FOUNDRY_STATE_DIR": "/s",
 		"FOUNDRY_DRAIN_TIMEOUT": "3s", "FOUNDRY_WORKER_SLOTS": "4", "FOUNDRY_PG_BIN": "/pg/bin",
-		"FOUNDRY_PUBLIC_URL": "https://foundry.example/",
+		"FOUNDRY_PUBLIC_URL": "https://foundry.example/", "FOUNDRY_ENCRYPTION_KEYS": "k:AAAA",
 	}
 	want := Dev{
 		Common: Common{LogLevel{zerolog.DebugLevel}}, Drain: Drain{3 * time.Second},
 		Sandbox: Sandbox{Kind: SandboxLocal, Local: LocalProcess, StateDir: "/s"},
 		URL:     dbURL, Direct: "postgresql://direct/x", PGBin: "/pg/bin",
-		PublicURL: "https://foundry.example", Slots: 4,
+		PublicURL: "https://foundry.example", Slots: 4, Secrets: Secrets{Keys: "k:AAAA"},
 	}
 	got, err := load[Dev](environ)
 	if err != nil || got != want {

@@ -16,6 +16,7 @@ import (
 	"foundry/internal/lifecycle"
 	"foundry/internal/postgres"
 	"foundry/internal/queue"
+	"foundry/internal/secret"
 	"foundry/internal/stream"
 )
 
@@ -25,7 +26,8 @@ const poolSize = 10
 // ControlPlane is what a control plane needs.
 type ControlPlane struct {
 	DatabaseURL string
-	DirectURL   string // without a transaction pooler
+	DirectURL   string          // without a transaction pooler
+	Keys        *secret.Keyring // nil: secrets can be neither set nor revealed
 	Listener    net.Listener
 	Log         zerolog.Logger
 	Version     string
@@ -43,6 +45,10 @@ func (c ControlPlane) Run(ctx context.Context) error {
 	}
 	defer pool.Close()
 	if err := postgres.CheckSchema(ctx, pool); err != nil {
+		return err
+	}
+	secrets := secret.NewStore(pool, c.Keys)
+	if err := secrets.CheckKeys(ctx); err != nil {
 		return err
 	}
 	registry := prometheus.NewRegistry()

@@ -21,6 +21,7 @@ import (
 	"foundry/internal/pgdev"
 	"foundry/internal/postgres"
 	"foundry/internal/sandbox/local"
+	"foundry/internal/secret"
 )
 
 const (
@@ -58,6 +59,7 @@ type stack struct {
 	state State
 	// direct leads to the database without a transaction pooler.
 	direct string
+	keys   *secret.Keyring
 }
 
 // Run brings up everything, calls use, and stops everything when use has returned or ctx has ended,
@@ -126,6 +128,7 @@ func (s *stack) start(listener net.Listener) error {
 	}{
 		{"postgres", s.startPostgres},
 		{"schema", s.migrate},
+		{"keys", s.readKeys},
 		{"sandbox", s.probeSandbox},
 		{"server", func(ctx context.Context) (string, error) { return s.startServer(ctx, listener) }},
 		{"worker", s.startWorker},
@@ -177,6 +180,19 @@ func (s *stack) migrate(ctx context.Context) (string, error) {
 	return "migrated", nil
 }
 
+// readKeys takes the keys of FOUNDRY_ENCRYPTION_KEYS, else those of the state folder, which are made once.
+func (s *stack) readKeys(context.Context) (detail string, err error) {
+	detail = "those of FOUNDRY_ENCRYPTION_KEYS"
+	if s.Env.Secrets.Keys == "" {
+		detail = filepath.Join(s.dir, keysFile)
+		if s.Env.Secrets.Keys, err = ownKeys(s.dir); err != nil {
+			return "", err
+		}
+	}
+	s.keys, err = Keyring(s.Env.Secrets)
+	return detail, err
+}
+
 // probeSandbox asks what the worker will find too, to show it.
 func (s *stack) probeSandbox(ctx context.Context) (string, error) {
 	provider, err := local.New(ctx, local.Config{
@@ -203,7 +219,7 @@ func (s *stack) sandboxDir() string {
 func (s *stack) startServer(_ context.Context, listener net.Listener) (string, error) {
 	plane := ControlPlane{
 		DatabaseURL: s.state.DatabaseURL, DirectURL: s.direct, Listener: listener,
-		Log: s.log, Version: s.Version, Drain: s.Env.Drain.Timeout,
+		Log: s.log, Version: s.Version, Drain: s.Env.Drain.Timeout, Keys: s.keys,
 	}
 	s.group.Go("control plane", plane.Run)
 	if err := s.state.write(s.dir); err != nil {
@@ -225,6 +241,7 @@ func (s *stack) startWorker(ctx context.Context) (string, error) {
 		Env: []string{
 			"DATABASE_URL=" + s.state.DatabaseURL, "DATABASE_URL_DIRECT=" + s.direct,
 			"FOUNDRY_STATE_DIR=" + s.sandboxDir(), "PORT=0",
+			"FOUNDRY_ENCRYPTION_KEYS=" + string(s.Env.Secrets.Keys),
 		},
 		Started: func(pid int) {
 			select {

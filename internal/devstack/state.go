@@ -41,24 +41,29 @@ func ReadState(dir string) (State, error) {
 }
 
 // write puts the state into the folder at once: whoever reads sees the old one or the new one.
-func (s State) write(dir string) (err error) {
+func (s State) write(dir string) error {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("encoding the state: %w", err)
 	}
-	aside, err := os.CreateTemp(dir, stateFile+".*") // 0600
-	if err != nil {
-		return fmt.Errorf("writing the state: %w", err)
-	}
-	defer os.Remove(aside.Name())
-	_, err = aside.Write(append(text, '\n'))
-	if err := errors.Join(err, aside.Close()); err != nil {
-		return fmt.Errorf("writing the state: %w", err)
-	}
-	if err := os.Rename(aside.Name(), filepath.Join(dir, stateFile)); err != nil {
+	if err := writeWhole(dir, stateFile, append(text, '\n')); err != nil {
 		return fmt.Errorf("writing the state: %w", err)
 	}
 	return nil
+}
+
+// writeWhole puts a file that only its owner can read into the folder at once.
+func writeWhole(dir, name string, content []byte) error {
+	aside, err := os.CreateTemp(dir, name+".*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(aside.Name())
+	_, err = aside.Write(content)
+	if err := errors.Join(err, aside.Close()); err != nil {
+		return err
+	}
+	return os.Rename(aside.Name(), filepath.Join(dir, name))
 }
 
 // prepare makes the folder, which git ignores by itself, and takes its lock. Closing the file releases

@@ -23,6 +23,10 @@ const workerPoolSize = 4
 
 // RunWorker is the worker's process. It returns when ctx has ended and what it held is given back.
 func RunWorker(ctx context.Context, c config.Worker, log zerolog.Logger, version string) error {
+	keys, err := Keyring(c.Secrets)
+	if err != nil {
+		return err
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("finding the name of this machine: %w", err)
@@ -56,7 +60,7 @@ func RunWorker(ctx context.Context, c config.Worker, log zerolog.Logger, version
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	w, err := worker.New(worker.Config{
 		Pool: pool, LeasePool: leases, DirectURL: string(c.Database.Direct), Listener: listener,
-		Provider: provider, Host: host, Version: version, Slots: int(c.Slots), Logger: log, Registry: registry,
+		Provider: provider, Host: host, Version: version, Slots: int(c.Slots), Keys: keys, Logger: log, Registry: registry,
 	})
 	if err != nil {
 		return err

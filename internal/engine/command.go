@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -43,9 +44,9 @@ func (r *run) beginRun(node int) bool {
 		return true
 	case machineReady:
 	}
-	env, err := r.commandEnv(node, r.nodes[node].attempt+1)
-	if err != nil {
-		r.failUnstarted(node, &execution.Failure{Code: "expression", Message: sentence("The env cannot be evaluated", err)})
+	env, failure := r.commandEnv(node, r.nodes[node].attempt+1)
+	if failure != nil {
+		r.failUnstarted(node, failure)
 		return true
 	}
 	id := r.addNodeRun(node, journal.NodeRun{
@@ -162,7 +163,7 @@ func (r *run) exited(id uuid.UUID, exit *shim.Exit) {
 		r.interrupt(id, "signaled by somebody else")
 		return
 	}
-	result := journal.NodeRun{Summary: storable(string(exit.Summary), shim.DefaultSummaryLimit)}
+	result := journal.NodeRun{Summary: storable(r.mask(string(exit.Summary)), shim.DefaultSummaryLimit)}
 	if exit.ExitCode >= 0 {
 		code := exit.ExitCode
 		result.ExitCode = &code
@@ -170,6 +171,9 @@ func (r *run) exited(id uuid.UUID, exit *shim.Exit) {
 	status, failure := judge(exit, r.def.Nodes[node].Timeout)
 	outputs, err := parseOutputs(exit)
 	if err == nil && len(outputs) > 0 {
+		var masked []string
+		outputs, masked = r.maskOutputs(outputs)
+		r.warnMasked(id, masked)
 		r.nodes[node].outputs = outputs
 		result.Outputs, err = encodeOutputs(outputs, maxNodeOutputs)
 	}
@@ -201,13 +205,13 @@ func judge(exit *shim.Exit, timeout time.Duration) (execution.NodeStatus, *execu
 		return execution.NodeCanceled, nil
 	case shim.StartFailed:
 	}
-	return execution.NodeFailed, &execution.Failure{Code: "start_failed", Message: storable("The command could not be executed: "+exit.Error+".", maxMessage)}
+	return execution.NodeFailed, &execution.Failure{Code: "start_failed", Message: "The command could not be executed: " + exit.Error + "."}
 }
 
 // parseOutputs reads what the command wrote to FOUNDRY_OUTPUT. The error is a sentence.
 func parseOutputs(exit *shim.Exit) (map[string]any, error) {
 	if exit.OutputsError != "" {
-		return nil, errs.E(errs.Invalid, "%s", storable(exit.OutputsError, maxMessage))
+		return nil, errs.E(errs.Invalid, "%s", exit.OutputsError)
 	}
 	parsed, err := shim.ParseOutputs(exit.Outputs)
 	if err != nil {
@@ -228,6 +232,7 @@ func (r *run) endNodeRun(id uuid.UUID, status execution.NodeStatus, result journ
 	}
 	delete(r.active, id)
 	n := &r.nodes[node]
+	result.Failure = r.maskFailure(result.Failure)
 	n.current, n.failure = uuid.Nil, result.Failure
 	result.ID, result.Key, result.Attempt, result.Status = id, r.def.Nodes[node].Key, n.attempt, status
 	r.entry.NodeRuns = append(r.entry.NodeRuns, result)
@@ -319,21 +324,31 @@ func (r *run) interrupt(id uuid.UUID, reason string) {
 	}
 }
 
-// commandEnv is what a command gets beside the sandbox's own environment.
-func (r *run) commandEnv(node, attempt int) ([]string, error) {
+// commandEnv is what a command gets beside the sandbox's own environment: facts, then the workflow's env, the
+// node's, and secrets. Of two with one name the later wins.
+func (r *run) commandEnv(node, attempt int) ([]string, *execution.Failure) {
 	own, err := r.evalEnv(r.def.Nodes[node].Env, r.contexts(node))
 	if err != nil {
-		return nil, err
+		return nil, &execution.Failure{Code: "expression", Message: sentence("The env cannot be evaluated", err)}
 	}
-	env := []string{
-		"CI=true",
-		"FOUNDRY_EXECUTION_ID=" + r.c.ID.String(), "FOUNDRY_WORKFLOW=" + r.c.WorkflowSlug,
-		"FOUNDRY_NODE=" + r.def.Nodes[node].Key, "FOUNDRY_INDEX=0", "FOUNDRY_ATTEMPT=" + strconv.Itoa(attempt),
+	secrets, failure := r.secretEnv(node)
+	if failure != nil {
+		return nil, failure
 	}
-	for _, vars := range []map[string]any{r.env, own} {
-		for name, value := range vars {
-			env = append(env, fmt.Sprintf("%s=%v", name, value))
+	vars := map[string]string{
+		"CI":                   "true",
+		"FOUNDRY_EXECUTION_ID": r.c.ID.String(), "FOUNDRY_WORKFLOW": r.c.WorkflowSlug,
+		"FOUNDRY_NODE": r.def.Nodes[node].Key, "FOUNDRY_INDEX": "0", "FOUNDRY_ATTEMPT": strconv.Itoa(attempt),
+	}
+	for _, layer := range []map[string]any{r.env, own} {
+		for name, value := range layer {
+			vars[name] = fmt.Sprint(value)
 		}
+	}
+	maps.Copy(vars, secrets)
+	env := make([]string, 0, len(vars))
+	for name, value := range vars {
+		env = append(env, name+"="+value)
 	}
 	return env, nil
 }

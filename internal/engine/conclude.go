@@ -67,7 +67,7 @@ func (r *run) finish(status execution.Status, failure *execution.Failure) {
 		data["outputs"] = brief(outputs)
 	}
 	if failure != nil {
-		failure.Message = storable(failure.Message, maxMessage)
+		failure = r.maskFailure(failure)
 		data["error"] = failure
 	}
 	r.machine.end(r, status)
@@ -85,5 +85,7 @@ func (r *run) outputs() (json.RawMessage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s", sentence("The execution's outputs cannot be evaluated", err))
 	}
+	values, masked := r.maskOutputs(values)
+	r.warnMasked(uuid.Nil, masked)
 	return encodeOutputs(values, maxExecutionOutputs)
 }

@@ -106,9 +106,9 @@ func evalOutputs(outputs []workflow.Output, env expr.Env) (map[string]any, error
 	return values, nil
 }
 
-// sentence says what failed and why.
+// sentence says what failed and why. It is not bounded, so that it can be redacted first.
 func sentence(what string, err error) string {
-	return storable(what+": "+strings.TrimSuffix(err.Error(), ".")+".", maxMessage)
+	return what + ": " + strings.TrimSuffix(err.Error(), ".") + "."
 }
 
 // brief is a value as an event shows it: all of it, or null when it is large.

@@ -79,7 +79,7 @@ func (r *run) skip(node int) {
 // failUnstarted ends a node that could not even begin.
 func (r *run) failUnstarted(node int, failure *execution.Failure) {
 	r.states[node] = graph.Failed
-	failure.Message = storable(failure.Message, maxMessage)
+	failure = r.maskFailure(failure)
 	r.nodes[node].failure = failure
 	id := r.addNodeRun(node, journal.NodeRun{Status: execution.NodeFailed, Failure: failure})
 	r.record(event.NodeFailed, id, map[string]any{"error": failure})
@@ -102,6 +102,7 @@ func (r *run) beginSet(node int) bool {
 		r.failUnstarted(node, &execution.Failure{Code: "expression", Message: sentence("An output cannot be evaluated", err)})
 		return true
 	}
+	outputs, masked := r.maskOutputs(outputs)
 	raw, err := encodeOutputs(outputs, maxNodeOutputs)
 	if err != nil {
 		r.failUnstarted(node, &execution.Failure{Code: "too_large", Message: err.Error()})
@@ -111,6 +112,7 @@ func (r *run) beginSet(node int) bool {
 	r.nodes[node].outputs = outputs
 	id := r.addNodeRun(node, journal.NodeRun{Status: execution.NodeCompleted, Outputs: raw})
 	r.record(event.NodeStarted, id, nil)
+	r.warnMasked(id, masked)
 	r.record(event.NodeCompleted, id, map[string]any{"outputs": brief(raw)})
 	return true
 }

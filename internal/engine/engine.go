@@ -15,6 +15,7 @@ import (
 	"foundry/internal/journal"
 	"foundry/internal/queue"
 	"foundry/internal/sandbox"
+	"foundry/internal/secret"
 	"foundry/internal/workflow"
 )
 
@@ -24,8 +25,9 @@ type Config struct {
 	Executions   *execution.Store
 	Workflows    *workflow.Store
 	Sandboxes    *SandboxStore
+	Secrets      *secret.Store
 	Provider     sandbox.Provider
-	Host         string    // of this machine: a local sandbox can be attached to on its host only
+	Host         string    // of this machine, which names the worker in the audit record: a local sandbox can be attached to on its host only
 	WorkerID     uuid.UUID // for log lines
 	Installation uuid.UUID // labels sandboxes
 	Keep         workflow.Keep
@@ -51,18 +53,21 @@ const reloadPause = 200 * time.Millisecond
 
 // Run drives one execution to its end, or until ctx ends or its claim is lost. facts brings what others
 // decide about it; the newest value counts. It returns nil when the execution has ended, the cause of
-// ctx's end, or errs.StaleClaim. It sends no signal to a command unless a durable fact asks for it.
+// ctx's end, errs.StaleClaim, or secret.KeyMissing when another worker must drive it. It sends no signal to a command unless a durable fact asks for it.
 func (e *Engine) Run(ctx context.Context, c queue.Claimed, facts <-chan queue.Facts) error {
 	log := e.Logger.With().Str("execution_id", c.ID.String()).Str("workflow", c.WorkflowSlug).Int64("claim", c.Claim).Logger()
 	fresh := c.StartedAt == nil
+	g := &given{}
 	for {
-		err := e.drive(ctx, c, fresh, facts, log)
+		err := e.drive(ctx, c, fresh, g, facts, log)
 		fresh = false
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case errs.Is(err, secret.KeyMissing):
+			return err
 		case errs.Is(err, errs.StaleClaim), errs.Is(err, errs.Internal) && isEnded(err):
 			log.Warn().Err(err).Msg("engine stopped")
 			return err
@@ -83,7 +88,20 @@ func isEnded(err error) bool {
 }
 
 // drive loads an execution and runs its loop. When it returns, none of its goroutines is left.
-func (e *Engine) drive(ctx context.Context, c queue.Claimed, fresh bool, facts <-chan queue.Facts, log zerolog.Logger) error {
+func (e *Engine) drive(ctx context.Context, c queue.Claimed, fresh bool, g *given, facts <-chan queue.Facts, log zerolog.Logger) error {
+	if err := e.receive(ctx, c, g); err != nil {
+		if errs.Is(err, secret.Altered) {
+			return e.failUnreadable(ctx, c, err)
+		}
+		return err
+	}
+	set, nextMask, err := e.redaction(ctx, c, g, fresh)
+	if errs.Is(err, secret.Altered) {
+		return e.failUnreadable(ctx, c, err)
+	}
+	if err != nil {
+		return err
+	}
 	compiled, err := e.definitions.get(ctx, c.WorkflowID, c.Version)
 	if err != nil {
 		if !errs.Is(err, errs.Validation) {
@@ -95,6 +113,8 @@ func (e *Engine) drive(ctx context.Context, c queue.Claimed, fresh bool, facts <
 	if err != nil {
 		return err
 	}
+	r.given, r.redact = g, set
+	r.tail.masks.next = nextMask
 	if !fresh {
 		fresh, err = r.load(ctx)
 		if err != nil {

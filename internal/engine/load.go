@@ -119,11 +119,9 @@ func (r *run) attachAll() {
 		if !ok {
 			continue
 		}
-		env, err := r.commandEnv(node, r.nodes[node].attempt)
-		if err != nil {
-			r.endNodeRun(id, execution.NodeFailed, journal.NodeRun{Failure: &execution.Failure{
-				Code: "expression", Message: sentence("The env cannot be evaluated", err),
-			}})
+		env, failure := r.commandEnv(node, r.nodes[node].attempt)
+		if failure != nil {
+			r.endNodeRun(id, execution.NodeFailed, journal.NodeRun{Failure: failure})
 			continue
 		}
 		r.record(event.NodeAttached, id, map[string]any{"claim": r.c.Claim})

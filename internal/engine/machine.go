@@ -233,7 +233,7 @@ func (r *run) sandboxSpec(id uuid.UUID) sandbox.Spec {
 func (r *run) addSandbox(state journal.SandboxState, reason string) {
 	r.entry.Sandboxes = append(r.entry.Sandboxes, journal.Sandbox{
 		ID: r.machine.id, Provider: r.e.Provider.Name(), Host: r.e.Host, ProviderID: r.machine.info.ProviderID,
-		State: state, Isolation: r.machine.info.Isolation, Reason: storable(reason, maxMessage),
+		State: state, Isolation: r.machine.info.Isolation, Reason: storable(r.mask(reason), maxMessage),
 	})
 }
 
@@ -258,7 +258,7 @@ func (m *machine) failed(r *run, err error) {
 		reason = e.Message
 	}
 	m.state = machineFailed
-	m.failure = &execution.Failure{Code: "sandbox", Message: storable("There is no sandbox to run in ("+stage+"): "+reason, maxMessage)}
+	m.failure = &execution.Failure{Code: "sandbox", Message: "There is no sandbox to run in (" + stage + "): " + reason}
 	r.addSandbox(journal.SandboxDestroying, reason)
 	r.record(event.SandboxFailed, uuid.Nil, map[string]any{"sandbox_id": m.id.String(), "stage": stage, "reason": reason})
 	id, providerID := m.id, m.info.ProviderID

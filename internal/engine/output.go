@@ -118,6 +118,11 @@ func (o *output) take() []journal.Record {
 	return records
 }
 
+// takeMasks returns what the output announced since the last call. The cursor has passed it.
+func (o *output) takeMasks() []redact.Value {
+	return append(o.out.w.TakeMasks(), o.err.w.TakeMasks()...)
+}
+
 // cursor is where to go on once all records taken so far are stored.
 func (o *output) cursor() journal.Cursor {
 	frame := o.at

@@ -48,6 +48,7 @@ type run struct {
 	acts    []func()       // what to do once it is durable
 	inbox   chan func()    // messages from goroutines; each is run by the loop
 	tail    *tailer
+	given   *given
 	redact  *redact.Set // shared by all streams of the execution
 
 	ctx  context.Context // of the goroutines of this run; ends with stop
@@ -76,7 +77,7 @@ func newRun(e *Engine, c queue.Claimed, def *compiled, log zerolog.Logger) (*run
 	r := &run{
 		e: e, c: c, def: def, log: log, facts: c.Facts, inputs: inputs,
 		states: make([]graph.Status, len(def.Nodes)), nodes: make([]node, len(def.Nodes)),
-		active: map[uuid.UUID]int{}, recalled: map[uuid.UUID]journal.Cursor{}, inbox: make(chan func(), 64), redact: redact.NewSet(nil), session: new(journal.Session),
+		active: map[uuid.UUID]int{}, recalled: map[uuid.UUID]journal.Cursor{}, inbox: make(chan func(), 64), given: &given{}, redact: redact.NewSet(nil), session: new(journal.Session),
 	}
 	for i := range r.states {
 		r.states[i] = graph.Pending
@@ -91,9 +92,10 @@ func (r *run) newEntry() {
 	r.acts = nil
 }
 
-// record adds an event of a node run, or of the whole execution for the zero id.
+// record adds an event of a node run, or of the whole execution for the zero id. Texts in data are redacted;
+// what is already JSON, and failures, the caller has redacted.
 func (r *run) record(t event.Type, nodeRun uuid.UUID, data map[string]any) {
-	raw, err := json.Marshal(storableValue(data))
+	raw, err := json.Marshal(storableValue(maskValue(r.redact.Patterns(), data)))
 	if err != nil {
 		r.log.Error().Err(err).Str("event", string(t)).Msg("encoding an event")
 		raw = nil

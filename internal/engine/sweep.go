@@ -25,8 +25,11 @@ func (e *Engine) Destroy(ctx context.Context, id uuid.UUID, providerID string) e
 }
 
 // Sweep completes what others have left: it destroys this host's sandboxes whose intent is durable, and
-// kept ones whose time has passed.
+// kept ones whose time has passed. Values that were kept for them are erased.
 func (e *Engine) Sweep(ctx context.Context) error {
+	if err := e.Secrets.Sweep(ctx); err != nil {
+		return err
+	}
 	provider := e.Provider.Name()
 	if err := e.Sandboxes.expireKept(ctx, provider, e.Host); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"foundry/internal/errs"
 	"foundry/internal/event"
 	"foundry/internal/journal"
+	"foundry/internal/redact"
 	"foundry/internal/shim"
 )
 
@@ -34,12 +35,16 @@ type tailer struct {
 	running bool
 
 	// Of the goroutine alone.
+	masks   maskSealer
 	stored  int64 // bytes of all streams, for maxExecutionLog
 	refused bool
 }
 
 func newTailer(r *run) *tailer {
-	return &tailer{r: r, outputs: map[uuid.UUID]*output{}, done: map[uuid.UUID]bool{}}
+	return &tailer{
+		r: r, outputs: map[uuid.UUID]*output{}, done: map[uuid.UUID]bool{},
+		masks: maskSealer{r: r, next: 1, sealed: map[redact.Value]bool{}, warned: map[string]bool{}},
+	}
 }
 
 // follow takes up a node run's output at the cursor, before its command is started.
@@ -192,12 +197,17 @@ func (t *tailer) record(ctx context.Context, o *output, frames []shim.Frame, nex
 }
 
 func (t *tailer) submit(ctx context.Context, o *output) error {
-	records := t.limit(o.take(), o)
-	if len(records) == 0 {
+	masks, warnings, err := t.masks.seal(o.id, o.takeMasks())
+	if err != nil {
+		return err
+	}
+	records := append(t.limit(o.take(), o), warnings...)
+	if len(records) == 0 && len(masks) == 0 {
 		return nil
 	}
 	entry := &journal.Entry{
-		ExecutionID: t.r.c.ID, Claim: t.r.c.Claim, Session: t.r.session, Records: records, Cursors: []journal.Cursor{o.cursor()},
+		ExecutionID: t.r.c.ID, Claim: t.r.c.Claim, Session: t.r.session,
+		Records: records, Masks: masks, Cursors: []journal.Cursor{o.cursor()},
 	}
 	return t.r.e.Journal.Submit(ctx, entry, func(_ journal.Receipt, err error) {
 		if err != nil {

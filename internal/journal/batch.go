@@ -23,6 +23,7 @@ type batch struct {
 	logs       dbsqlc.LogInsertManyParams
 	cursors    cursorColumns
 	cursorRow  map[uuid.UUID]int
+	masks      dbsqlc.MaskInsertManyParams
 	sandboxes  dbsqlc.SandboxUpsertManyParams
 	sandboxRow map[uuid.UUID]int
 	executions executionColumns
@@ -99,6 +100,9 @@ func (b *batch) add(h *head, e *Entry) error {
 			return err
 		}
 	}
+	for _, m := range e.Masks {
+		b.addMask(h.ID, m)
+	}
 	for _, s := range e.Sandboxes {
 		b.addSandbox(h, s)
 	}
@@ -173,6 +177,13 @@ func (b *batch) addCursor(c Cursor) error {
 	u.Ids, u.Cursors = append(u.Ids, c.NodeRunID), append(u.Cursors, string(position))
 	u.StdoutBytes, u.StderrBytes = append(u.StdoutBytes, c.StdoutBytes), append(u.StderrBytes, c.StderrBytes)
 	return nil
+}
+
+func (b *batch) addMask(executionID uuid.UUID, m Mask) {
+	u := &b.masks
+	u.ExecutionIds, u.Numbers = append(u.ExecutionIds, executionID), append(u.Numbers, int32(m.Number))
+	u.KeyIds, u.WrappedKeys = append(u.KeyIds, m.KeyID), append(u.WrappedKeys, m.WrappedKey)
+	u.Ciphertexts = append(u.Ciphertexts, m.Ciphertext)
 }
 
 func (b *batch) addSandbox(h *head, s Sandbox) {

@@ -190,6 +190,7 @@ func (b *batch) queueWrites(ctx context.Context, q *dbsqlc.Queries) error {
 		c := &b.cursors
 		return q.NodeRunAdvanceMany(ctx, c.Ids, c.Cursors, c.StdoutBytes, c.StderrBytes)
 	})
+	add(len(b.masks.Numbers), func() error { return q.MaskInsertMany(ctx, b.masks) })
 	add(len(b.sandboxes.Ids), func() error { return q.SandboxUpsertMany(ctx, b.sandboxes) })
 	add(len(b.executions.Ids), func() error {
 		x := &b.executions

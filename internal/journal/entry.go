@@ -19,6 +19,7 @@ type Entry struct {
 	Records     []Record
 	NodeRuns    []NodeRun
 	Cursors     []Cursor
+	Masks       []Mask
 	Sandboxes   []Sandbox
 	End         *End // nothing of this execution may be submitted after it
 }
@@ -73,6 +74,14 @@ type Position struct {
 	Err   redact.Position `json:"err"`
 }
 
+// Mask is a value that a command announced, sealed. Its number is new in its execution.
+type Mask struct {
+	Number     int
+	KeyID      string
+	WrappedKey []byte
+	Ciphertext []byte
+}
+
 // Sandbox is an intent to call a provider, or the result of a call.
 type Sandbox struct {
 	ID         uuid.UUID
@@ -118,6 +127,9 @@ func (e *Entry) size() int {
 	}
 	for _, r := range e.NodeRuns {
 		n += 256 + len(r.Outputs) + len(r.Summary)
+	}
+	for _, m := range e.Masks {
+		n += 128 + len(m.Ciphertext)
 	}
 	if e.End != nil {
 		n += len(e.End.Outputs)

@@ -30,6 +30,18 @@ func (j *Journal) endInternal(ctx context.Context, r right) error {
 	return errs.E(errs.Internal, "%s", failure.Message)
 }
 
+// Fail ends an execution that no worker can go on with, together with what it leaves behind. Its errors are
+// those of Commit.
+func (j *Journal) Fail(ctx context.Context, executionID uuid.UUID, claim int64, failure execution.Failure) error {
+	end, err := j.refusal(ctx, right{executionID, claim}, &failure)
+	if err != nil {
+		return err
+	}
+	end.entry.Started = true
+	_, err = j.Commit(ctx, end.entry)
+	return err
+}
+
 // refusal is the entry that ends an execution together with what it leaves behind: its unfinished
 // node runs are interrupted, and its sandboxes are to be destroyed, which a sweep does. What it reads stays
 // true until it is written: only the holder of the claim writes these rows, through this journal.

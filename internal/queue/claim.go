@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"foundry/internal/errs"
 	"foundry/internal/execution"
 	"foundry/internal/postgres/dbsqlc"
 )
@@ -21,12 +22,14 @@ type Claimed struct {
 	Version        int
 	Number         int64
 	Source         execution.Source
+	WorkerID       uuid.UUID
 	Claim          int64 // the fencing token of every write
 	Facts          Facts
 	QueuedAt       time.Time
 	ClaimedAt      time.Time
 	StartedAt      *time.Time // set: an earlier claim has begun it, so its state must be loaded
 	Inputs         json.RawMessage
+	HasSecrets     bool      // there are secrets to read before anything runs
 	ReceivedAt     time.Time // on this machine's monotonic clock
 }
 
@@ -46,10 +49,13 @@ type Held struct {
 }
 
 // Claim takes at most limit executions, the first in order. It never waits for a lock, and takes
-// nothing for a worker that is not active. Readers of the executions are woken by the journal's first
-// commit, which follows at once.
-func (s *Store) Claim(ctx context.Context, workerID uuid.UUID, limit int) ([]Claimed, error) {
-	rows, err := s.q.QueueClaim(ctx, workerID, int32(limit))
+// nothing for a worker that is not active, and nothing of the workflows to avoid. Readers of the
+// executions are woken by the journal's first commit, which follows at once.
+func (s *Store) Claim(ctx context.Context, workerID uuid.UUID, limit int, avoid ...uuid.UUID) ([]Claimed, error) {
+	if avoid == nil {
+		avoid = []uuid.UUID{} // nil is NULL, which nothing differs from
+	}
+	rows, err := s.q.QueueClaim(ctx, avoid, workerID, int32(limit))
 	if err != nil {
 		return nil, fmt.Errorf("claiming executions: %w", err)
 	}
@@ -57,13 +63,34 @@ func (s *Store) Claim(ctx context.Context, workerID uuid.UUID, limit int) ([]Cla
 	now := time.Now()
 	for _, row := range rows {
 		claimed = append(claimed, Claimed{
-			ID: row.ID, OrganizationID: row.OrganizationID, WorkflowID: row.WorkflowID, WorkflowSlug: row.WorkflowSlug,
+			ID: row.ID, WorkerID: workerID, OrganizationID: row.OrganizationID, WorkflowID: row.WorkflowID, WorkflowSlug: row.WorkflowSlug,
 			Version: int(row.WorkflowVersion), Number: row.Number, Source: execution.Source(row.Source), Claim: row.Claim,
 			Facts:    Facts{Signal: row.Signal, Canceled: row.Canceled, CancelForced: row.CancelForced, DeadlinePassed: row.DeadlinePassed},
-			QueuedAt: row.QueuedAt, ClaimedAt: *row.ClaimedAt, StartedAt: row.StartedAt, Inputs: row.Inputs, ReceivedAt: now,
+			QueuedAt: row.QueuedAt, ClaimedAt: *row.ClaimedAt, StartedAt: row.StartedAt, Inputs: row.Inputs,
+			HasSecrets: row.HasSecrets, ReceivedAt: now,
 		})
 	}
 	return claimed, nil
+}
+
+// Release gives a claim back: the execution is the first to be claimed again. The reason is a sentence that its
+// history shows. errs.StaleClaim when the claim was not the worker's any more.
+func (s *Store) Release(ctx context.Context, id uuid.UUID, claim int64, reason string) error {
+	event, err := json.Marshal(map[string]any{"reason": reason, "claim": claim})
+	if err != nil {
+		return fmt.Errorf("encoding an event: %w", err)
+	}
+	err = s.change(ctx, wake{work: true, ids: []uuid.UUID{id}}, func(q *dbsqlc.Queries) error {
+		n, err := q.QueueRelease(ctx, execution.Day(id), event, id, claim)
+		if err == nil && n == 0 {
+			return errs.E(errs.StaleClaim, "The right to this execution is gone.")
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("releasing execution %s: %w", id, err)
+	}
+	return nil
 }
 
 // Held returns everything that the worker holds.

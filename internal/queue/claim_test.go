@@ -26,7 +26,7 @@ func TestClaim(t *testing.T) {
 	}
 	c := claimed[0]
 	want := queue.Claimed{
-		ID: id, OrganizationID: b.org, WorkflowID: b.workflow, WorkflowSlug: "w-" + b.workflow.String(), Version: 1, Number: 1,
+		ID: id, WorkerID: worker, OrganizationID: b.org, WorkflowID: b.workflow, WorkflowSlug: "w-" + b.workflow.String(), Version: 1, Number: 1,
 		Source: execution.FromAPI, Claim: 1, QueuedAt: c.QueuedAt, ClaimedAt: c.ClaimedAt, Inputs: []byte(`{"n": 1}`), ReceivedAt: c.ReceivedAt,
 	}
 	if diff := cmp.Diff(want, c); diff != "" {

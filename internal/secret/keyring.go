@@ -23,6 +23,9 @@ const (
 	Altered errs.Code = "ciphertext_altered"
 )
 
+// Changed is the code of a Set that was meant for another version.
+const Changed errs.Code = "precondition_failed"
+
 const keySize = 32 // AES-256
 
 // Keyring holds the key-encryption keys of a process: the first encrypts, all decrypt. It is

@@ -43,19 +43,19 @@ type Value struct {
 // CheckKey refuses what cannot, or must not, name an environment variable of a command.
 func CheckKey(key string) error {
 	if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`).MatchString(key) {
-		return errs.E(errs.Validation, "A key is made of letters, digits and _, and does not begin with a digit.").With("/key", "is not a name")
+		return errs.E(errs.Validation, "A key is made of letters, digits and _, and does not begin with a digit.").With("/key", "Is not a name.")
 	}
 	if len(key) > MaxKey {
-		return errs.E(errs.Validation, "A key has at most %d characters; this one has %d.", MaxKey, len(key)).With("/key", "is too long")
+		return errs.E(errs.Validation, "A key has at most %d characters; this one has %d.", MaxKey, len(key)).With("/key", "Is too long.")
 	}
 	upper := strings.ToUpper(key)
 	for _, reserved := range []string{"FOUNDRY_", "LD_"} {
 		if strings.HasPrefix(upper, reserved) {
-			return errs.E(errs.Validation, "Keys that begin with %s are reserved.", reserved).With("/key", "is reserved")
+			return errs.E(errs.Validation, "Keys that begin with %s are reserved.", reserved).With("/key", "Is reserved.")
 		}
 	}
 	if strings.HasPrefix(upper, "PATH") {
-		return errs.E(errs.Validation, "Keys that begin with PATH are reserved.").With("/key", "is reserved")
+		return errs.E(errs.Validation, "Keys that begin with PATH are reserved.").With("/key", "Is reserved.")
 	}
 	return nil
 }
@@ -65,14 +65,14 @@ func CheckValue(value redact.Value, mask bool) error {
 	text := string(value)
 	switch {
 	case text == "":
-		return errs.E(errs.Validation, "A value is not empty; delete the secret instead.").With("/value", "is empty")
+		return errs.E(errs.Validation, "A value is not empty; delete the secret instead.").With("/value", "Is empty.")
 	case len(text) > MaxValue:
-		return errs.E(errs.Validation, "A value has at most %d bytes; this one has %d.", MaxValue, len(text)).With("/value", "is too long")
+		return errs.E(errs.Validation, "A value has at most %d bytes; this one has %d.", MaxValue, len(text)).With("/value", "Is too long.")
 	case strings.ContainsRune(text, 0) || !utf8.ValidString(text):
-		return errs.E(errs.Validation, "A value is UTF-8 text without NUL.").With("/value", "is not text")
+		return errs.E(errs.Validation, "A value is UTF-8 text without NUL.").With("/value", "Is not text.")
 	case mask && len(text) < MinMaskedLen:
 		return errs.E(errs.Validation, "A value of less than %d bytes would mask ordinary text; set mask to false to store it unmasked.", MinMaskedLen).
-			With("/value", "is too short to be masked")
+			With("/value", "Is too short to be masked.")
 	}
 	return nil
 }

@@ -33,7 +33,8 @@ type Change struct {
 	WorkflowID uuid.UUID
 	Key        string
 	Value      redact.Value
-	Mask       bool // false stores a value that may be shown in logs
+	Mask       bool   // false stores a value that may be shown in logs
+	Newest     *int64 // the version that must be the newest yet, or 0 for any; nil: whether there is one or not
 }
 
 // Set stores the next version of a secret. errs.Validation with a pointer when the key or value is
@@ -46,7 +47,7 @@ func (s *Store) Set(ctx context.Context, by audit.Actor, c Change) (version int,
 		return 0, err
 	}
 	if s.keys == nil {
-		return 0, errs.E(errs.Unavailable, "This server has no encryption keys; set FOUNDRY_ENCRYPTION_KEYS.")
+		return 0, noKeys()
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		q := dbsqlc.New(tx)
@@ -60,12 +61,15 @@ func (s *Store) Set(ctx context.Context, by audit.Actor, c Change) (version int,
 			return err
 		}
 		version = int(row.LatestVersion)
+		if c.Newest != nil && (version == 1 || *c.Newest != 0 && *c.Newest != int64(version-1)) {
+			return errs.E(Changed, "The secret has changed since it was read, or is gone; read it again.")
+		}
 		sealed, err := s.keys.Seal([]byte(c.Value), versionPlace(row.ID, c.WorkflowID, c.Key, version))
 		if err != nil {
 			return err
 		}
 		err = q.SecretVersionInsert(ctx, dbsqlc.SecretVersionInsertParams{
-			SecretID: row.ID, Version: row.LatestVersion, KeyID: sealed.KeyID, WrappedKey: sealed.WrappedKey,
+			SecretID: row.ID, Version: row.LatestVersion, Mask: c.Mask, KeyID: sealed.KeyID, WrappedKey: sealed.WrappedKey,
 			Ciphertext: sealed.Ciphertext, CreatedBy: by.Name,
 		})
 		if err != nil {
@@ -97,11 +101,11 @@ func checkTotals(ctx context.Context, q *dbsqlc.Queries, c Change) error {
 		return err
 	}
 	if totals.Secrets >= MaxPerOwner {
-		return errs.E(errs.TooLarge, "A workflow has at most %d secrets.", MaxPerOwner).With("/key", "is one too many")
+		return errs.E(errs.TooLarge, "A workflow has at most %d secrets.", MaxPerOwner).With("/key", "Is one too many.")
 	}
 	if totals.Bytes+int64(len(c.Value)) > MaxTotal {
 		return errs.E(errs.TooLarge, "The values of a workflow have at most %d bytes together; with this one they would have %d.",
-			MaxTotal, totals.Bytes+int64(len(c.Value))).With("/value", "is too long for what is left")
+			MaxTotal, totals.Bytes+int64(len(c.Value))).With("/value", "Is too long for what is left.")
 	}
 	return nil
 }
@@ -139,6 +143,9 @@ func (s *Store) Get(ctx context.Context, workflowID uuid.UUID, key string) (*Inf
 
 // Reveal decrypts the newest version. The audit row is committed before the value is returned.
 func (s *Store) Reveal(ctx context.Context, by audit.Actor, workflowID uuid.UUID, key string) (redact.Value, int, error) {
+	if s.keys == nil {
+		return "", 0, noKeys()
+	}
 	var row dbsqlc.SecretNewestRow
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
 		if row, err = dbsqlc.New(tx).SecretNewest(ctx, workflowID, key); err != nil {
@@ -179,6 +186,10 @@ func (s *Store) Delete(ctx context.Context, by audit.Actor, workflowID uuid.UUID
 		return fmt.Errorf("deleting a secret: %w", err)
 	}
 	return nil
+}
+
+func noKeys() error {
+	return errs.E(errs.Unavailable, "This server has no encryption keys; set FOUNDRY_ENCRYPTION_KEYS.")
 }
 
 func notFound(key string) error {

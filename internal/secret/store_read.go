@@ -25,12 +25,13 @@ type Reader struct {
 
 // Read gives an execution its secrets: the newest at the first read, and those same versions at every
 // later one. One transaction checks the claim, pins the versions and writes an audit row for each;
-// nothing is decrypted before it has committed. errs.StaleClaim when the claim is gone, KeyMissing when
-// another process must do it, Altered when nobody can.
+// nothing is decrypted before it has committed. errs.StaleClaim when the claim is gone; KeyMissing when
+// another process must do it, and then nothing was read or written; Altered when nobody can. The last two
+// name the secret.
 func (s *Store) Read(ctx context.Context, r Reader) ([]Value, error) {
 	var rows []dbsqlc.SecretListPinnedRow
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-		rows, err = readPinned(ctx, dbsqlc.New(tx), r)
+		rows, err = s.readPinned(ctx, dbsqlc.New(tx), r)
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -43,14 +44,14 @@ func (s *Store) Read(ctx context.Context, r Reader) ([]Value, error) {
 	for _, row := range rows {
 		text, err := s.keys.Open(Sealed{row.KeyID, row.WrappedKey, row.Ciphertext}, versionPlace(row.ID, row.WorkflowID, row.Key, int(row.Version)))
 		if err != nil {
-			return nil, fmt.Errorf("opening %s: %w", row.Key, err)
+			return nil, errs.E(errs.CodeOf(err), "The secret %s cannot be opened: it, or the row it stands in, was changed.", row.Key).Because(err)
 		}
 		values = append(values, Value{Key: row.Key, Version: int(row.Version), Mask: row.Mask, Text: redact.Value(text)})
 	}
 	return values, nil
 }
 
-func readPinned(ctx context.Context, q *dbsqlc.Queries, r Reader) ([]dbsqlc.SecretListPinnedRow, error) {
+func (s *Store) readPinned(ctx context.Context, q *dbsqlc.Queries, r Reader) ([]dbsqlc.SecretListPinnedRow, error) {
 	decided, err := q.SecretReadLock(ctx, r.ExecutionID, r.Claim)
 	if err != nil {
 		return nil, err
@@ -63,6 +64,11 @@ func readPinned(ctx context.Context, q *dbsqlc.Queries, r Reader) ([]dbsqlc.Secr
 	rows, err := q.SecretListPinned(ctx, r.ExecutionID)
 	if err != nil || len(rows) == 0 {
 		return nil, err
+	}
+	for _, row := range rows {
+		if !s.keys.Has(row.KeyID) {
+			return nil, errs.E(KeyMissing, "The secret %s is encrypted with the key %q, which this process does not have.", row.Key, row.KeyID)
+		}
 	}
 	audit := dbsqlc.AuditInsertSecretReadsParams{
 		OrganizationID: r.OrganizationID, WorkerID: &r.WorkerID, Worker: r.Worker,
@@ -81,21 +87,22 @@ func readPinned(ctx context.Context, q *dbsqlc.Queries, r Reader) ([]dbsqlc.Secr
 	return rows, q.SecretTouch(ctx, ids)
 }
 
-// Masks returns the values that the execution's commands have announced so far.
-func (s *Store) Masks(ctx context.Context, executionID uuid.UUID) ([]redact.Value, error) {
+// Masks returns the values that the execution's commands have announced so far, and the number of the next.
+// KeyMissing and Altered as for Read.
+func (s *Store) Masks(ctx context.Context, executionID uuid.UUID) (masks []redact.Value, next int, err error) {
 	rows, err := s.q.MaskList(ctx, executionID)
 	if err != nil {
-		return nil, fmt.Errorf("reading masks: %w", err)
+		return nil, 0, fmt.Errorf("reading masks: %w", err)
 	}
-	masks := make([]redact.Value, 0, len(rows))
+	next, masks = 1, make([]redact.Value, 0, len(rows))
 	for _, row := range rows {
 		text, err := s.keys.Open(Sealed{row.KeyID, row.WrappedKey, row.Ciphertext}, maskPlace(executionID, int(row.Number)))
 		if err != nil {
-			return nil, fmt.Errorf("opening a mask: %w", err)
+			return nil, 0, fmt.Errorf("opening a mask: %w", err)
 		}
-		masks = append(masks, redact.Value(text))
+		masks, next = append(masks, redact.Value(text)), int(row.Number)+1
 	}
-	return masks, nil
+	return masks, next, nil
 }
 
 // SealMask encrypts the number-th mask of an execution, for the journal to store.
@@ -104,4 +111,16 @@ func (s *Store) SealMask(executionID uuid.UUID, number int, mask redact.Value) (
 		return Sealed{}, errs.E(KeyMissing, "This process has no encryption keys.")
 	}
 	return s.keys.Seal([]byte(mask), maskPlace(executionID, number))
+}
+
+// Sweep erases versions that nothing needs any more, and masks of executions that have ended with their sandboxes.
+// Set and Delete erase at once what is free already; this is for what was in use then.
+func (s *Store) Sweep(ctx context.Context) error {
+	if _, err := s.q.SecretEraseAll(ctx); err != nil {
+		return fmt.Errorf("erasing versions of secrets: %w", err)
+	}
+	if _, err := s.q.MaskDeleteEnded(ctx); err != nil {
+		return fmt.Errorf("deleting masks: %w", err)
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"foundry/internal/errs"
 	"foundry/internal/lifecycle"
 	"foundry/internal/queue"
+	"foundry/internal/secret"
 )
 
 // Times of protocols.md, sections 2 and 9.
@@ -109,7 +111,7 @@ func (a *activation) claim(ctx context.Context) error {
 		a.setMore(true)
 		return nil
 	}
-	claimed, err := a.w.queue.Claim(ctx, a.id, free)
+	claimed, err := a.w.queue.Claim(ctx, a.id, free, a.w.locked.avoid(time.Now())...)
 	if err != nil {
 		return err
 	}
@@ -131,11 +133,33 @@ func (a *activation) start(ctx context.Context, c queue.Claimed) {
 	a.w.metrics.held.Inc()
 	a.engines.Go(func() {
 		defer stop(nil)
-		if err := a.e.Run(ctx, c, h.facts); err != nil && ctx.Err() == nil {
+		err := a.e.Run(ctx, c, h.facts)
+		switch {
+		case errs.Is(err, secret.KeyMissing):
+			a.giveBack(ctx, c, err)
+		case err != nil && ctx.Err() == nil:
 			a.log.Warn().Err(err).Str("execution_id", c.ID.String()).Msg("the engine gave an execution up")
+		case c.HasSecrets && err == nil:
+			a.w.locked.opened(c.WorkflowID)
 		}
 		a.end(c.ID)
 	})
+}
+
+// giveBack releases an execution whose secrets this worker cannot open, and leaves those of its workflow to
+// other workers for a while.
+func (a *activation) giveBack(ctx context.Context, c queue.Claimed, cause error) {
+	reason := "The worker lacks an encryption key."
+	if known, ok := errors.AsType[*errs.Error](cause); ok {
+		reason = known.Message
+	}
+	a.log.Warn().Err(cause).Str("execution_id", c.ID.String()).Msg("giving an execution back")
+	a.w.locked.add(c.WorkflowID, reason, time.Now())
+	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if err := a.w.queue.Release(release, c.ID, c.Claim, reason); err != nil && !errs.Is(err, errs.StaleClaim) {
+		a.log.Warn().Err(err).Str("execution_id", c.ID.String()).Msg("releasing an execution failed; it stays held until the worker leaves")
+	}
 }
 
 // end frees a slot, and has it filled at once if there may be more to claim.

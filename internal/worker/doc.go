@@ -17,6 +17,8 @@
 //     stopped, before the lease of 30 s can have run out for anybody else.
 //   - The claim of one execution is taken away: the next renewal or journal entry shows it, and its engine
 //     stops.
+//   - A secret is encrypted with a key that this process lacks: the execution is given back, first in order, and
+//     this worker passes over its workflow for 30 s (locked), so that others can have it. /readyz says why.
 //   - The process dies: its executions stay held until its lease has run out. Commands live on in their
 //     sandboxes.
 package worker

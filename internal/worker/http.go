@@ -11,10 +11,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// serveHTTP answers the platform: whether the process is alive, and its metrics.
+// serveHTTP answers the platform: whether the process is alive, whether it can do all there is to do, and its metrics.
 func (w *Worker) serveHTTP(ctx context.Context) error {
 	e := echo.New()
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
+	e.GET("/readyz", func(c echo.Context) error {
+		if why := w.locked.why(); why != "" {
+			return c.String(http.StatusServiceUnavailable, why+"\n")
+		}
+		return c.String(http.StatusOK, "ready\n")
+	})
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(w.Registry, promhttp.HandlerOpts{})))
 	server := &http.Server{Handler: e, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() {

@@ -21,20 +21,22 @@ import (
 	"foundry/internal/postgres"
 	"foundry/internal/queue"
 	"foundry/internal/sandbox"
+	"foundry/internal/secret"
 	"foundry/internal/workflow"
 )
 
-// Config is what a worker needs. Every field is required but Keep.
+// Config is what a worker needs. Every field is required but Keep and Keys.
 type Config struct {
 	Pool      *pgxpool.Pool // four connections are enough
 	LeasePool *pgxpool.Pool // one connection, for renewals only
 	DirectURL string        // for LISTEN
-	Listener  net.Listener  // for /healthz and /metrics; closed by Run
+	Listener  net.Listener  // for /healthz, /readyz and /metrics; closed by Run
 	Provider  sandbox.Provider
 	Host      string // of this machine, for sandboxes that can be reached from here only
 	Version   string
 	Slots     int // executions held at most
 	Keep      workflow.Keep
+	Keys      *secret.Keyring // nil: executions whose workflow has secrets are left to other workers
 	Logger    zerolog.Logger
 	Registry  *prometheus.Registry
 }
@@ -48,6 +50,8 @@ type Worker struct {
 	notify  *postgres.Notifier
 	metrics metrics
 	wake    chan struct{} // one slot
+	secrets *secret.Store
+	locked  locked
 }
 
 // New returns a worker.
@@ -59,13 +63,16 @@ func New(c Config) (*Worker, error) {
 	return &Worker{
 		Config: c, notify: notifier, queue: queue.NewStore(c.Pool, notifier), leases: queue.NewStore(c.LeasePool, notifier),
 		journal: journal.New(journal.Config{Pool: c.Pool, Notifier: notifier, Logger: c.Logger, Registerer: c.Registry}),
-		metrics: newMetrics(c.Registry), wake: make(chan struct{}, 1),
+		metrics: newMetrics(c.Registry), wake: make(chan struct{}, 1), secrets: secret.NewStore(c.Pool, c.Keys),
 	}, nil
 }
 
 // Run works until ctx ends, and then detaches: it claims nothing more, stops the engines without a signal
 // to any command, writes what they have submitted, and leaves.
 func (w *Worker) Run(ctx context.Context) error {
+	if err := w.secrets.CheckKeys(ctx); err != nil {
+		return err
+	}
 	sandboxes := engine.NewSandboxStore(w.Pool)
 	installation, err := sandboxes.Installation(ctx)
 	if err != nil {
@@ -100,7 +107,7 @@ var errStopped = errors.New("the worker has stopped")
 func (w *Worker) newEngine(sandboxes *engine.SandboxStore, installation uuid.UUID) *engine.Engine {
 	return engine.New(engine.Config{
 		Journal: w.journal, Executions: execution.NewStore(w.Pool), Workflows: workflow.NewStore(w.Pool),
-		Sandboxes: sandboxes, Provider: w.Provider, Host: w.Host, Installation: installation,
+		Sandboxes: sandboxes, Secrets: w.secrets, Provider: w.Provider, Host: w.Host, Installation: installation,
 		Keep: w.Keep, Logger: w.Logger, Registerer: w.Registry,
 	})
 }

@@ -60,9 +60,12 @@ type Node struct {
 	If              *expr.Expr // nil without a condition
 	ContinueOnError bool
 
-	Script  string
-	Shell   Shell
-	Env     []EnvVar      // besides, and before, Definition.Env; may use inputs, nodes, env and execution
+	Script string
+	Shell  Shell
+	Env    []EnvVar // besides, and before, Definition.Env; may use inputs, nodes, env and execution
+	// Secrets are the keys of those that the command gets; nil is all of the workflow's, empty is none. A secret wins over a
+	// variable of the same name.
+	Secrets []string
 	Timeout time.Duration // of one attempt; 0 is no limit but the execution's
 	Retries Retries
 	RetryOn []int // exit codes that are worth a retry; empty is every failure

@@ -43,6 +43,7 @@ func (c *compiler) runFields(n *Node, index int) []field {
 			n.Shell = Shell(c.word(v, string(ShellBash), string(ShellSh), string(ShellPython), string(ShellNode)))
 		}},
 		{"env", func(v *value) { n.Env = c.env(v, placeNodeEnv, index) }},
+		{"secrets", func(v *value) { n.Secrets = c.secretKeys(v) }},
 		{"timeout", func(v *value) { n.Timeout = c.duration(v, 0) }},
 		{"retries", func(v *value) { c.retries(n, v) }},
 		{"retry-on", func(v *value) { n.RetryOn = c.exitCodes(v) }},
@@ -188,6 +189,27 @@ func (c *compiler) retryFields(r *Retries) []field {
 		{"initial", func(v *value) { r.Initial = c.duration(v, DefaultInitial) }},
 		{"max-delay", func(v *value) { r.MaxDelay = c.duration(v, DefaultMaxDelay) }},
 	}
+}
+
+// secretKeys reads a list of names; which of them exist is known when the node runs. An empty list is none.
+func (c *compiler) secretKeys(v *value) []string {
+	if !c.shaped(v, shapeList) {
+		return nil
+	}
+	keys := []string{}
+	for _, item := range c.strings(v) {
+		switch {
+		case !validVariable.MatchString(item.text):
+			c.fault(item.mark, item.path, "bad_key", fmt.Sprintf("%q cannot be the key of a secret.", item.text), "A key is made of letters, digits and _.")
+		case len(item.text) > MaxKey:
+			c.fault(item.mark, item.path, "too_large", fmt.Sprintf("A key has at most %d characters; this one has %d.", MaxKey, len(item.text)), "")
+		case slices.Contains(keys, item.text):
+			c.fault(item.mark, item.path, "duplicate_secret", fmt.Sprintf("%q is listed twice.", item.text), "")
+		default:
+			keys = append(keys, item.text)
+		}
+	}
+	return keys
 }
 
 func (c *compiler) exitCodes(v *value) []int {

@@ -92,7 +92,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"run: x, set: { a: 1 }": node, "timeout: 5m": node, "run: x, needs: [b, b]": node, "run: ''": node, "run: 'a ${{ b }}'": node,
 		"run: x, retry-on: [1]": node, "run: x, retries: { max: 1 }, retry-on: [0]": node, "run: x, retries: { max: 21 }": node,
 		"run: x, retries: {}": node, "run: x, timeout: 5x": node, "run: x, timeout: ''": node, "run: x, timeout: 5s1m": node, "run: x, timeout: 5": node,
-		"run: x, shell: zsh": node, "run: x, env: { FOUNDRY_A: b }": node, "run: x, env: { A-B: b }": node, "run: x, env: { A: [] }": node,
+		"run: x, shell: zsh": node, "run: x, secrets: A": node, "run: x, secrets: [A-B]": node, "run: x, secrets: [A, A]": node, "set: { a: 1 }, secrets: [A]": node, "run: x, env: { FOUNDRY_A: b }": node, "run: x, env: { A-B: b }": node, "run: x, env: { A: [] }": node,
 		"set: { a: 1 }, timeout: 5m": node, "set: {}": node, "run: x, nope: 1": node, "run: x, continue-on-error: 'yes'": node,
 		"max-parallel: 0": top, "max-parallel: 33": top, "priority: 11": top, "priority: 0.5": top, "nope: 1": top,
 		"inputs: { a: { type: text } }": top, "inputs: { a: { minimum: 1 } }": top, "inputs: { a: { type: integer, pattern: x } }": top,
@@ -167,7 +167,7 @@ func TestSchemaHasTheKeysOfTheCompiler(t *testing.T) {
 // close enough to be suggested for them.
 func TestKeysOfLaterIssuesAreNotSuggestedNorMistaken(t *testing.T) {
 	t.Parallel()
-	for _, key := range []string{"approval", "wait", "workflow", "matrix", "repeat", "secrets", "concurrency", "agent"} {
+	for _, key := range []string{"approval", "wait", "workflow", "matrix", "repeat", "concurrency", "agent"} {
 		text := "name: t\n" + key + ": x\nnodes:\n  a:\n    run: x\n    " + key + ": x\n"
 		_, diagnostics := Compile([]byte(text))
 		if len(diagnostics) != 2 {

@@ -43,6 +43,7 @@ type nodeSummary struct {
 	Timeout         string   `json:",omitempty"`
 	Retries         *Retries `json:",omitempty"`
 	RetryOn         []int    `json:",omitempty"`
+	Secrets         []string `json:",omitzero"`
 	Set             []string `json:",omitempty"`
 }
 
@@ -74,7 +75,7 @@ func summarize(d *Definition, warnings Diagnostics) summary {
 func summarizeNode(n Node) nodeSummary {
 	s := nodeSummary{
 		Key: n.Key, Kind: n.Kind, Description: n.Description, Needs: n.Needs, ContinueOnError: n.ContinueOnError,
-		Script: n.Script, Shell: n.Shell, Env: envSummary(n.Env), RetryOn: n.RetryOn, Set: outputSummary(n.Set),
+		Script: n.Script, Shell: n.Shell, Env: envSummary(n.Env), RetryOn: n.RetryOn, Secrets: n.Secrets, Set: outputSummary(n.Set),
 	}
 	if n.If != nil {
 		s.If = n.If.String()

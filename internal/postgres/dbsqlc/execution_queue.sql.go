@@ -17,18 +17,19 @@ WITH picked AS MATERIALIZED (
     SELECT q.execution_id
     FROM execution_queue q
     JOIN executions e ON e.id = q.execution_id
-    WHERE e.worker_id IS NULL AND e.finished_at IS NULL
-      AND EXISTS (SELECT 1 FROM workers w WHERE w.id = $1 AND w.state = 'active' AND w.lease_until > now())
+    WHERE e.worker_id IS NULL AND e.finished_at IS NULL AND e.workflow_id <> ALL ($1::uuid[])
+      AND EXISTS (SELECT 1 FROM workers w WHERE w.id = $2 AND w.state = 'active' AND w.lease_until > now())
     ORDER BY q.run_order, q.execution_id
-    LIMIT $2
+    LIMIT $3
     FOR UPDATE OF q SKIP LOCKED
     FOR NO KEY UPDATE OF e SKIP LOCKED
 ), taken AS (
     DELETE FROM execution_queue q USING picked p WHERE q.execution_id = p.execution_id
 ), claimed AS (
     UPDATE executions e SET
-        status = 'running', worker_id = $1, claim = e.claim + 1, last_seq = e.last_seq + 1,
+        status = 'running', worker_id = $2, claim = e.claim + 1, last_seq = e.last_seq + 1,
         claimed_at = now(),
+        secrets_read = e.secrets_read OR NOT EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = e.workflow_id AND s.deleted_at IS NULL),
         deadline_at = COALESCE(e.deadline_at, now() + e.timeout_ms * interval '1 millisecond')
     FROM picked p WHERE e.id = p.execution_id
     RETURNING e.id, e.organization_id, e.workflow_id, e.workflow_version, e.number, e.status, e.source, e.priority, e.claim, e.signal, e.last_seq, e.worker_id, e.timeout_ms, e.queued_at, e.queue_deadline_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.cancel_forced_at, e.deadline_passed_at, e.finished_at, e.actor, e.secrets_read
@@ -39,7 +40,8 @@ WITH picked AS MATERIALIZED (
 )
 SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
     c.queued_at, c.claimed_at, c.started_at, (c.cancel_requested_at IS NOT NULL)::bool AS canceled,
-    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, d.inputs
+    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, d.inputs,
+    (NOT c.secrets_read OR EXISTS (SELECT 1 FROM execution_secrets x WHERE x.execution_id = c.id))::bool AS has_secrets
 FROM claimed c
 JOIN workflows w ON w.id = c.workflow_id
 JOIN execution_data d ON d.execution_id = c.id
@@ -63,12 +65,15 @@ type QueueClaimRow struct {
 	CancelForced    bool
 	DeadlinePassed  bool
 	Inputs          []byte
+	HasSecrets      bool
 }
 
 // Never waits: rows that others hold are passed over. The CTE is materialized, since a subquery with
-// LIMIT may run more than once and claim too many. Index: execution_queue_order.
-func (q *Queries) QueueClaim(ctx context.Context, workerID uuid.UUID, lim int32) ([]QueueClaimRow, error) {
-	rows, err := q.db.Query(ctx, queueClaim, workerID, lim)
+// LIMIT may run more than once and claim too many. Passed over are also workflows whose secrets this worker
+// could not open a moment ago. An execution of a workflow without secrets is decided here: it reads none, now or later.
+// Index: execution_queue_order, secrets_workflow, execution_secrets_pkey.
+func (q *Queries) QueueClaim(ctx context.Context, avoid []uuid.UUID, workerID uuid.UUID, lim int32) ([]QueueClaimRow, error) {
+	rows, err := q.db.Query(ctx, queueClaim, avoid, workerID, lim)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +98,7 @@ func (q *Queries) QueueClaim(ctx context.Context, workerID uuid.UUID, lim int32)
 			&i.CancelForced,
 			&i.DeadlinePassed,
 			&i.Inputs,
+			&i.HasSecrets,
 		); err != nil {
 			return nil, err
 		}
@@ -120,4 +126,30 @@ func (q *Queries) QueueDepth(ctx context.Context) (QueueDepthRow, error) {
 	var i QueueDepthRow
 	err := row.Scan(&i.Depth, &i.OldestSeconds)
 	return i, err
+}
+
+const queueRelease = `-- name: QueueRelease :execrows
+WITH released AS (
+    UPDATE executions SET worker_id = NULL, claim = claim + 1, last_seq = last_seq + 1
+    WHERE id = $3 AND claim = $4 AND worker_id IS NOT NULL AND finished_at IS NULL
+    RETURNING id, last_seq
+), queued AS (
+    INSERT INTO execution_queue (execution_id, run_order) SELECT id, '-infinity' FROM released
+)
+INSERT INTO execution_events (day, execution_id, seq, type, data)
+SELECT $1::date, id, last_seq, 'execution.released', $2::jsonb FROM released
+`
+
+// A worker gives an execution back, first in order. Zero rows: the claim was not its any more.
+func (q *Queries) QueueRelease(ctx context.Context, day time.Time, event []byte, iD uuid.UUID, claim int64) (int64, error) {
+	result, err := q.db.Exec(ctx, queueRelease,
+		day,
+		event,
+		iD,
+		claim,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

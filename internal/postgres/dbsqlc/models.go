@@ -203,6 +203,7 @@ type Secret struct {
 type SecretVersion struct {
 	SecretID   uuid.UUID
 	Version    int32
+	Mask       bool
 	KeyID      *string
 	WrappedKey []byte
 	Ciphertext []byte

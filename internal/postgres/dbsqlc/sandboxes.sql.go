@@ -24,10 +24,18 @@ func (q *Queries) SandboxExpireKept(ctx context.Context, provider string, host s
 }
 
 const sandboxFinish = `-- name: SandboxFinish :execrows
-UPDATE sandboxes SET state = 'destroyed', ended_at = now() WHERE id = $1 AND state = 'destroying'
+WITH finished AS (
+    UPDATE sandboxes d SET state = 'destroyed', ended_at = now() WHERE d.id = $1 AND d.state = 'destroying' RETURNING d.id, d.execution_id
+), unmasked AS (
+    DELETE FROM execution_masks m USING finished f, executions e
+    WHERE m.execution_id = f.execution_id AND e.id = f.execution_id AND e.finished_at IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM sandboxes b WHERE b.execution_id = f.execution_id AND b.id <> f.id AND b.state NOT IN ('destroyed', 'failed'))
+)
+SELECT finished.id FROM finished
 `
 
 // The result of a destroy call whose intent was committed. Zero rows: another process was first.
+// The masks of its execution go with it, unless the execution goes on or has another sandbox.
 func (q *Queries) SandboxFinish(ctx context.Context, id uuid.UUID) (int64, error) {
 	result, err := q.db.Exec(ctx, sandboxFinish, id)
 	if err != nil {

@@ -12,26 +12,42 @@ import (
 	"github.com/google/uuid"
 )
 
-const maskInsert = `-- name: MaskInsert :exec
-INSERT INTO execution_masks (execution_id, number, key_id, wrapped_key, ciphertext)
-VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
+const maskDeleteEnded = `-- name: MaskDeleteEnded :execrows
+DELETE FROM execution_masks m USING executions e
+WHERE e.id = m.execution_id AND e.finished_at IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM sandboxes b WHERE b.execution_id = e.id AND b.state NOT IN ('destroyed', 'failed'))
 `
 
-type MaskInsertParams struct {
-	ExecutionID uuid.UUID
-	Number      int32
-	KeyID       string
-	WrappedKey  []byte
-	Ciphertext  []byte
+// Masks are needed as long as the execution, or its sandbox, lives.
+func (q *Queries) MaskDeleteEnded(ctx context.Context) (int64, error) {
+	result, err := q.db.Exec(ctx, maskDeleteEnded)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
-func (q *Queries) MaskInsert(ctx context.Context, arg MaskInsertParams) error {
-	_, err := q.db.Exec(ctx, maskInsert,
-		arg.ExecutionID,
-		arg.Number,
-		arg.KeyID,
-		arg.WrappedKey,
-		arg.Ciphertext,
+const maskInsertMany = `-- name: MaskInsertMany :exec
+INSERT INTO execution_masks (execution_id, number, key_id, wrapped_key, ciphertext)
+SELECT unnest($1::uuid[]), unnest($2::int[]), unnest($3::text[]), unnest($4::bytea[]), unnest($5::bytea[])
+`
+
+type MaskInsertManyParams struct {
+	ExecutionIds []uuid.UUID
+	Numbers      []int32
+	KeyIds       []string
+	WrappedKeys  [][]byte
+	Ciphertexts  [][]byte
+}
+
+// Written by the journal, in the transaction that moves the cursor past the lines that announced them.
+func (q *Queries) MaskInsertMany(ctx context.Context, arg MaskInsertManyParams) error {
+	_, err := q.db.Exec(ctx, maskInsertMany,
+		arg.ExecutionIds,
+		arg.Numbers,
+		arg.KeyIds,
+		arg.WrappedKeys,
+		arg.Ciphertexts,
 	)
 	return err
 }
@@ -99,6 +115,26 @@ WHERE s.workflow_id = $1 AND s.id = v.secret_id AND v.erased_at IS NULL AND (v.v
 // Index: secrets_workflow, execution_secrets_secret.
 func (q *Queries) SecretErase(ctx context.Context, workflowID uuid.UUID) (int64, error) {
 	result, err := q.db.Exec(ctx, secretErase, workflowID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const secretEraseAll = `-- name: SecretEraseAll :execrows
+UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
+FROM secrets s
+WHERE s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
+  AND NOT EXISTS (
+    SELECT 1 FROM execution_secrets x JOIN executions e ON e.id = x.execution_id
+    WHERE x.secret_id = v.secret_id AND x.version = v.version
+      AND (e.finished_at IS NULL OR EXISTS (
+        SELECT 1 FROM sandboxes b WHERE b.execution_id = e.id AND b.state NOT IN ('destroyed', 'failed'))))
+`
+
+// SecretErase for every workflow: what executions kept that have ended since. Index: secret_versions_key, execution_secrets_secret.
+func (q *Queries) SecretEraseAll(ctx context.Context) (int64, error) {
+	result, err := q.db.Exec(ctx, secretEraseAll)
 	if err != nil {
 		return 0, err
 	}
@@ -223,7 +259,7 @@ func (q *Queries) SecretListForRekey(ctx context.Context, keyID string, afterID 
 }
 
 const secretListPinned = `-- name: SecretListPinned :many
-SELECT s.id, s.workflow_id, s.key, s.mask, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext
+SELECT s.id, s.workflow_id, s.key, v.mask, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext
 FROM execution_secrets x
 JOIN secrets s ON s.id = x.secret_id
 JOIN secret_versions v ON v.secret_id = x.secret_id AND v.version = x.version
@@ -310,15 +346,17 @@ func (q *Queries) SecretNewest(ctx context.Context, workflowID uuid.UUID, key st
 }
 
 const secretPin = `-- name: SecretPin :exec
-WITH pinned AS (
-    INSERT INTO execution_secrets (execution_id, secret_id, version)
-    SELECT $1, s.id, s.latest_version FROM secrets s
-    WHERE s.workflow_id = $2 AND s.deleted_at IS NULL
+WITH newest AS (
+    SELECT s.id, s.latest_version FROM secrets s
+    WHERE s.workflow_id = $2 AND s.deleted_at IS NULL ORDER BY s.id FOR SHARE
+), pinned AS (
+    INSERT INTO execution_secrets (execution_id, secret_id, version) SELECT $1, n.id, n.latest_version FROM newest n
 )
 UPDATE executions SET secrets_read = true WHERE executions.id = $1
 `
 
-// At an execution's first read: the newest versions become its own.
+// At an execution's first read: the newest versions become its own. The share lock keeps whoever sets or deletes one of
+// them waiting until the pin is there to be seen, or else it would erase the version that is being pinned.
 func (q *Queries) SecretPin(ctx context.Context, executionID uuid.UUID, workflowID uuid.UUID) error {
 	_, err := q.db.Exec(ctx, secretPin, executionID, workflowID)
 	return err
@@ -431,13 +469,14 @@ func (q *Queries) SecretTouch(ctx context.Context, ids []uuid.UUID) error {
 }
 
 const secretVersionInsert = `-- name: SecretVersionInsert :exec
-INSERT INTO secret_versions (secret_id, version, key_id, wrapped_key, ciphertext, created_by)
-VALUES ($1, $2, $3::text, $4::bytea, $5::bytea, $6)
+INSERT INTO secret_versions (secret_id, version, mask, key_id, wrapped_key, ciphertext, created_by)
+VALUES ($1, $2, $3, $4::text, $5::bytea, $6::bytea, $7)
 `
 
 type SecretVersionInsertParams struct {
 	SecretID   uuid.UUID
 	Version    int32
+	Mask       bool
 	KeyID      string
 	WrappedKey []byte
 	Ciphertext []byte
@@ -448,6 +487,7 @@ func (q *Queries) SecretVersionInsert(ctx context.Context, arg SecretVersionInse
 	_, err := q.db.Exec(ctx, secretVersionInsert,
 		arg.SecretID,
 		arg.Version,
+		arg.Mask,
 		arg.KeyID,
 		arg.WrappedKey,
 		arg.Ciphertext,
