@@ -96,6 +96,7 @@ func TestCancelRacesClaim(t *testing.T) {
 	b := setup(t)
 	worker := b.join()
 	ends := map[execution.Status]int{}
+	defer b.check()
 	for range 100 {
 		id := b.enqueue()
 		var claimed []queue.Claimed
@@ -123,7 +124,6 @@ func TestCancelRacesClaim(t *testing.T) {
 		default:
 			t.Fatalf("%d claims, execution %+v, row %+v", len(claimed), x, r)
 		}
-		b.check()
 	}
 	t.Logf("ends: %v", ends)
 }

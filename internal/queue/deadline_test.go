@@ -110,6 +110,7 @@ func TestQueueDeadlineRacesClaim(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	worker := b.join()
+	defer b.check()
 	for range 50 {
 		id := b.enqueue()
 		pgtest.Exec(t, b.pool, "UPDATE executions SET queue_deadline_at = now() WHERE id = $1", id)
@@ -123,7 +124,6 @@ func TestQueueDeadlineRacesClaim(t *testing.T) {
 		if claimErr != nil || passErr != nil || len(claimed)+passed != 1 {
 			t.Fatalf("%d claims and %d ends, %v, %v", len(claimed), passed, claimErr, passErr)
 		}
-		b.check()
 	}
 }
 
