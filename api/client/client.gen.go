@@ -18,6 +18,30 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AuditEntryActorKind.
+const (
+	AuditEntryActorKindSystem AuditEntryActorKind = "system"
+	AuditEntryActorKindToken  AuditEntryActorKind = "token"
+	AuditEntryActorKindUser   AuditEntryActorKind = "user"
+	AuditEntryActorKindWorker AuditEntryActorKind = "worker"
+)
+
+// Valid indicates whether the value is a known member of the AuditEntryActorKind enum.
+func (e AuditEntryActorKind) Valid() bool {
+	switch e {
+	case AuditEntryActorKindSystem:
+		return true
+	case AuditEntryActorKindToken:
+		return true
+	case AuditEntryActorKindUser:
+		return true
+	case AuditEntryActorKindWorker:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DiagnosticSeverity.
 const (
 	Error   DiagnosticSeverity = "error"
@@ -297,6 +321,27 @@ func (e Scope) Valid() bool {
 	}
 }
 
+// Defines values for SecretImportRowResult.
+const (
+	Invalid  SecretImportRowResult = "invalid"
+	New      SecretImportRowResult = "new"
+	Replaces SecretImportRowResult = "replaces"
+)
+
+// Valid indicates whether the value is a known member of the SecretImportRowResult enum.
+func (e SecretImportRowResult) Valid() bool {
+	switch e {
+	case Invalid:
+		return true
+	case New:
+		return true
+	case Replaces:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for WaitingForReason.
 const (
 	WaitingForReasonSlot   WaitingForReason = "slot"
@@ -352,6 +397,42 @@ type AcceptInvitation struct {
 
 	// Token The one in the link.
 	Token string `json:"token"`
+}
+
+// AuditEntry defines model for AuditEntry.
+type AuditEntry struct {
+	// Action Such as `secret.reveal`.
+	Action string `json:"action"`
+
+	// Actor Name; an address for a user.
+	Actor     string              `json:"actor"`
+	ActorID   *openapi_types.UUID `json:"actor_id"`
+	ActorKind AuditEntryActorKind `json:"actor_kind"`
+
+	// Address Of the network; may be empty.
+	Address string `json:"address"`
+
+	// Data Any JSON object.
+	Data        JSONObject          `json:"data"`
+	ExecutionID *openapi_types.UUID `json:"execution_id"`
+	ID          openapi_types.UUID  `json:"id"`
+
+	// RequestID May be empty.
+	RequestID string `json:"request_id"`
+
+	// Target What it was done to: a key, slug, name or address; may be empty.
+	Target     string              `json:"target"`
+	Time       time.Time           `json:"time"`
+	WorkflowID *openapi_types.UUID `json:"workflow_id"`
+}
+
+// AuditEntryActorKind defines model for AuditEntry.ActorKind.
+type AuditEntryActorKind string
+
+// AuditPage defines model for AuditPage.
+type AuditPage struct {
+	Data       []AuditEntry `json:"data"`
+	NextCursor *string      `json:"next_cursor"`
 }
 
 // ChangePassword defines model for ChangePassword.
@@ -417,6 +498,8 @@ type EventPage struct {
 
 // Execution defines model for Execution.
 type Execution struct {
+	// Actor Name of the user or token that asked for it; may be empty.
+	Actor             string     `json:"actor"`
 	CancelRequestedAt *time.Time `json:"cancel_requested_at"`
 	ClaimedAt         *time.Time `json:"claimed_at"`
 	DeadlineAt        *time.Time `json:"deadline_at"`
@@ -459,6 +542,8 @@ type Execution struct {
 
 // ExecutionListed An execution without its inputs and outputs.
 type ExecutionListed struct {
+	// Actor Name of the user or token that asked for it; may be empty.
+	Actor             string     `json:"actor"`
 	CancelRequestedAt *time.Time `json:"cancel_requested_at"`
 	ClaimedAt         *time.Time `json:"claimed_at"`
 
@@ -878,6 +963,82 @@ type SandboxPage struct {
 // Scope A part of the API; `write` includes `read`, `*` everything.
 type Scope string
 
+// Secret defines model for Secret.
+type Secret struct {
+	Key string `json:"key"`
+
+	// LastUsedAt By an execution, to ten seconds.
+	LastUsedAt *time.Time `json:"last_used_at"`
+
+	// Mask Whether the value is masked in logs and outputs.
+	Mask      bool      `json:"mask"`
+	UpdatedAt time.Time `json:"updated_at"`
+
+	// UpdatedBy Name of the user or token.
+	UpdatedBy string `json:"updated_by"`
+
+	// Version The newest.
+	Version int `json:"version"`
+}
+
+// SecretImport defines model for SecretImport.
+type SecretImport struct {
+	// Text Lines of KEY=value, with the quotes and comments that .env files know. Nothing is expanded.
+	Text string `json:"text"`
+}
+
+// SecretImportRow defines model for SecretImportRow.
+type SecretImportRow struct {
+	// Key Null for a line that is no assignment.
+	Key *string `json:"key"`
+
+	// Line From 1.
+	Line int `json:"line"`
+
+	// Reason With `invalid`: a sentence.
+	Reason *string               `json:"reason"`
+	Result SecretImportRowResult `json:"result"`
+
+	// Version What was stored; null in a dry run.
+	Version *int `json:"version"`
+}
+
+// SecretImportRowResult defines model for SecretImportRow.Result.
+type SecretImportRowResult string
+
+// SecretImported defines model for SecretImported.
+type SecretImported struct {
+	Data   []SecretImportRow `json:"data"`
+	DryRun bool              `json:"dry_run"`
+}
+
+// SecretRevealed defines model for SecretRevealed.
+type SecretRevealed struct {
+	Key     string `json:"key"`
+	Value   string `json:"value"`
+	Version int    `json:"version"`
+}
+
+// SecretStored defines model for SecretStored.
+type SecretStored struct {
+	Key     string `json:"key"`
+	Version int    `json:"version"`
+}
+
+// SecretValue defines model for SecretValue.
+type SecretValue struct {
+	// Mask Whether to mask the value in logs and outputs.
+	Mask *bool `json:"mask,omitempty"`
+
+	// Value UTF-8 without NUL, at most 64 KiB; at least 6 bytes unless `mask` is false.
+	Value string `json:"value"`
+}
+
+// Secrets defines model for Secrets.
+type Secrets struct {
+	Data []Secret `json:"data"`
+}
+
 // Session defines model for Session.
 type Session struct {
 	// Address Of the network, at the sign-in.
@@ -1012,7 +1173,10 @@ type Validation struct {
 
 // Version defines model for Version.
 type Version struct {
-	CreatedAt time.Time  `json:"created_at"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// CreatedBy Name of the user or token; may be empty.
+	CreatedBy string     `json:"created_by"`
 	Files     []FileInfo `json:"files"`
 
 	// Grammar Of the text; a text that was accepted once compiles for ever.
@@ -1035,7 +1199,10 @@ type VersionPage struct {
 // VersionSummary defines model for VersionSummary.
 type VersionSummary struct {
 	CreatedAt time.Time `json:"created_at"`
-	Version   int       `json:"version"`
+
+	// CreatedBy Name of the user or token; may be empty.
+	CreatedBy string `json:"created_by"`
+	Version   int    `json:"version"`
 }
 
 // WaitingFor Why a queued execution does not run yet; null for any other.
@@ -1084,14 +1251,24 @@ type Workers struct {
 
 // Workflow defines model for Workflow.
 type Workflow struct {
-	CreatedAt time.Time          `json:"created_at"`
-	ID        openapi_types.UUID `json:"id"`
-	Name      string             `json:"name"`
-	Slug      string             `json:"slug"`
-	UpdatedAt time.Time          `json:"updated_at"`
+	CreatedAt  time.Time          `json:"created_at"`
+	HasSecrets bool               `json:"has_secrets"`
+	ID         openapi_types.UUID `json:"id"`
+	Name       string             `json:"name"`
+
+	// OwnerID The user who owns it; null when a token without a user made it.
+	OwnerID   *openapi_types.UUID `json:"owner_id"`
+	Slug      string              `json:"slug"`
+	UpdatedAt time.Time           `json:"updated_at"`
 
 	// Version The latest one.
 	Version int `json:"version"`
+}
+
+// WorkflowChange defines model for WorkflowChange.
+type WorkflowChange struct {
+	// Slug Made from the name when absent.
+	Slug Slug `json:"slug"`
 }
 
 // WorkflowPage defines model for WorkflowPage.
@@ -1106,14 +1283,44 @@ type CursorParam = string
 // ExecutionParam defines model for ExecutionParam.
 type ExecutionParam = openapi_types.UUID
 
+// IdempotencyKeyParam defines model for IdempotencyKeyParam.
+type IdempotencyKeyParam = string
+
+// IfMatchParam defines model for IfMatchParam.
+type IfMatchParam = string
+
+// IfNoneMatchParam defines model for IfNoneMatchParam.
+type IfNoneMatchParam = string
+
 // LimitParam defines model for LimitParam.
 type LimitParam = int
+
+// SecretKeyParam defines model for SecretKeyParam.
+type SecretKeyParam = string
 
 // WorkflowParam defines model for WorkflowParam.
 type WorkflowParam = string
 
 // Refused An error (RFC 9457).
 type Refused = Problem
+
+// ListAuditParams defines parameters for ListAudit.
+type ListAuditParams struct {
+	// Limit At most this many entries.
+	Limit *LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Action Only this action, such as `secret.reveal`.
+	Action *string `form:"action,omitempty" json:"action,omitempty"`
+
+	// Workflow Only what was done to this workflow. One that is deleted is named by its id.
+	Workflow *string `form:"workflow,omitempty" json:"workflow,omitempty"`
+
+	// Actor Only what was done by the user, token or worker of this name.
+	Actor *string `form:"actor,omitempty" json:"actor,omitempty"`
+}
 
 // ListExecutionsParams defines parameters for ListExecutions.
 type ListExecutionsParams struct {
@@ -1128,6 +1335,24 @@ type ListExecutionsParams struct {
 
 	// Workflow Only of this workflow (id or slug).
 	Workflow *string `form:"workflow,omitempty" json:"workflow,omitempty"`
+
+	// Source Only these; may be repeated.
+	Source *[]ExecutionSource `form:"source,omitempty" json:"source,omitempty"`
+
+	// Actor Only what this user or token asked for, by the name that the executions show.
+	Actor *string `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// CreatedAfter Only later ones, to the millisecond.
+	CreatedAfter *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
+
+	// CreatedBefore Only earlier ones, to the millisecond.
+	CreatedBefore *time.Time `form:"created_before,omitempty" json:"created_before,omitempty"`
+}
+
+// GetExecutionParams defines parameters for GetExecution.
+type GetExecutionParams struct {
+	// IfNoneMatch ETags that the caller has.
+	IfNoneMatch *IfNoneMatchParam `json:"If-None-Match,omitempty"`
 }
 
 // ListExecutionEventsParams defines parameters for ListExecutionEvents.
@@ -1204,6 +1429,51 @@ type ListWorkflowsParams struct {
 	Cursor *CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// CreateWorkflowParams defines parameters for CreateWorkflow.
+type CreateWorkflowParams struct {
+	// IdempotencyKey Names the request, so that it is carried out once however often it is sent. For 24 hours the same key and body get the first answer again, with `Idempotency-Replayed: true`; another body answers 422 with code `idempotency_key_reused`.
+	IdempotencyKey *IdempotencyKeyParam `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteWorkflowParams defines parameters for DeleteWorkflow.
+type DeleteWorkflowParams struct {
+	// IfMatch The ETag of what is to be changed; `*` for any.
+	IfMatch *IfMatchParam `json:"If-Match,omitempty"`
+}
+
+// GetWorkflowParams defines parameters for GetWorkflow.
+type GetWorkflowParams struct {
+	// IfNoneMatch ETags that the caller has.
+	IfNoneMatch *IfNoneMatchParam `json:"If-None-Match,omitempty"`
+}
+
+// UpdateWorkflowParams defines parameters for UpdateWorkflow.
+type UpdateWorkflowParams struct {
+	// IfMatch The ETag of what is to be changed; `*` for any.
+	IfMatch *IfMatchParam `json:"If-Match,omitempty"`
+}
+
+// CreateExecutionParams defines parameters for CreateExecution.
+type CreateExecutionParams struct {
+	// Wait Answer when the execution has ended, or after this many seconds (`30s`, at most `300s`); the body is then that of `GET /executions/{execution}`, and its status says whether it has ended.
+	Wait *string `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// IdempotencyKey Names the request, so that it is carried out once however often it is sent. For 24 hours the same key and body get the first answer again, with `Idempotency-Replayed: true`; another body answers 422 with code `idempotency_key_reused`.
+	IdempotencyKey *IdempotencyKeyParam `json:"Idempotency-Key,omitempty"`
+}
+
+// ImportSecretsParams defines parameters for ImportSecrets.
+type ImportSecretsParams struct {
+	// DryRun Only say what would happen.
+	DryRun *bool `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+}
+
+// SetSecretParams defines parameters for SetSecret.
+type SetSecretParams struct {
+	// IfMatch The ETag of what is to be changed; `*` for any.
+	IfMatch *IfMatchParam `json:"If-Match,omitempty"`
+}
+
 // ListVersionsParams defines parameters for ListVersions.
 type ListVersionsParams struct {
 	// Limit At most this many entries.
@@ -1211,6 +1481,18 @@ type ListVersionsParams struct {
 
 	// Cursor The `next_cursor` of the page before.
 	Cursor *CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CreateVersionParams defines parameters for CreateVersion.
+type CreateVersionParams struct {
+	// IdempotencyKey Names the request, so that it is carried out once however often it is sent. For 24 hours the same key and body get the first answer again, with `Idempotency-Replayed: true`; another body answers 422 with code `idempotency_key_reused`.
+	IdempotencyKey *IdempotencyKeyParam `json:"Idempotency-Key,omitempty"`
+}
+
+// GetVersionParams defines parameters for GetVersion.
+type GetVersionParams struct {
+	// IfNoneMatch ETags that the caller has.
+	IfNoneMatch *IfNoneMatchParam `json:"If-None-Match,omitempty"`
 }
 
 // LoginJSONRequestBody defines body for Login for application/json ContentType.
@@ -1240,8 +1522,17 @@ type CreateWorkflowMultipartRequestBody = NewWorkflowForm
 // ValidateWorkflowJSONRequestBody defines body for ValidateWorkflow for application/json ContentType.
 type ValidateWorkflowJSONRequestBody = ValidateWorkflow
 
+// UpdateWorkflowJSONRequestBody defines body for UpdateWorkflow for application/json ContentType.
+type UpdateWorkflowJSONRequestBody = WorkflowChange
+
 // CreateExecutionJSONRequestBody defines body for CreateExecution for application/json ContentType.
 type CreateExecutionJSONRequestBody = NewExecution
+
+// ImportSecretsJSONRequestBody defines body for ImportSecrets for application/json ContentType.
+type ImportSecretsJSONRequestBody = SecretImport
+
+// SetSecretJSONRequestBody defines body for SetSecret for application/json ContentType.
+type SetSecretJSONRequestBody = SecretValue
 
 // CreateVersionJSONRequestBody defines body for CreateVersion for application/json ContentType.
 type CreateVersionJSONRequestBody = NewVersion
@@ -1323,6 +1614,13 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// ListAudit Who did what, newest first
+	//
+	// Kept for 400 days.
+	//
+	// Corresponds with GET /audit (the `ListAudit` operationId).
+	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// LoginWithBody Sign in with a password
 	//
 	// Starts a session, whose cookie lasts 30 days, or 7 without any request. After too many failures for an address of a person or of a machine: 429 with Retry-After.
@@ -1363,7 +1661,7 @@ type ClientInterface interface {
 	// GetExecution One execution
 	//
 	// Corresponds with GET /executions/{execution} (the `GetExecution` operationId).
-	GetExecution(ctx context.Context, execution ExecutionParam, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetExecution(ctx context.Context, execution ExecutionParam, params *GetExecutionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CancelExecution Ask for the end of an execution
 	//
@@ -1566,7 +1864,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /workflows (the `CreateWorkflow` operationId).
-	CreateWorkflowWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateWorkflowWithBody(ctx context.Context, params *CreateWorkflowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateWorkflow Create a workflow with its first version
 	//
@@ -1575,7 +1873,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /workflows (the `CreateWorkflow` operationId).
-	CreateWorkflow(ctx context.Context, body CreateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateWorkflow(ctx context.Context, params *CreateWorkflowParams, body CreateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ValidateWorkflowWithBody Check a workflow text without storing it
 	//
@@ -1595,10 +1893,35 @@ type ClientInterface interface {
 	// Corresponds with POST /workflows/validate (the `ValidateWorkflow` operationId).
 	ValidateWorkflow(ctx context.Context, body ValidateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteWorkflow Take a workflow and its secrets away
+	//
+	// What it has run can still be read by id. While executions have not ended, those in the queue included, it answers 409 with code `conflict`.
+	//
+	// Corresponds with DELETE /workflows/{workflow} (the `DeleteWorkflow` operationId).
+	DeleteWorkflow(ctx context.Context, workflow WorkflowParam, params *DeleteWorkflowParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetWorkflow One workflow
 	//
 	// Corresponds with GET /workflows/{workflow} (the `GetWorkflow` operationId).
-	GetWorkflow(ctx context.Context, workflow WorkflowParam, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetWorkflow(ctx context.Context, workflow WorkflowParam, params *GetWorkflowParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateWorkflowWithBody Give a workflow another slug
+	//
+	// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /workflows/{workflow} (the `UpdateWorkflow` operationId).
+	UpdateWorkflowWithBody(ctx context.Context, workflow WorkflowParam, params *UpdateWorkflowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateWorkflow Give a workflow another slug
+	//
+	// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /workflows/{workflow} (the `UpdateWorkflow` operationId).
+	UpdateWorkflow(ctx context.Context, workflow WorkflowParam, params *UpdateWorkflowParams, body UpdateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateExecutionWithBody Queue an execution
 	//
@@ -1607,7 +1930,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /workflows/{workflow}/executions (the `CreateExecution` operationId).
-	CreateExecutionWithBody(ctx context.Context, workflow WorkflowParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateExecutionWithBody(ctx context.Context, workflow WorkflowParam, params *CreateExecutionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateExecution Queue an execution
 	//
@@ -1616,7 +1939,65 @@ type ClientInterface interface {
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /workflows/{workflow}/executions (the `CreateExecution` operationId).
-	CreateExecution(ctx context.Context, workflow WorkflowParam, body CreateExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateExecution(ctx context.Context, workflow WorkflowParam, params *CreateExecutionParams, body CreateExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSecrets Secrets of a workflow by key, without their values
+	//
+	// Corresponds with GET /workflows/{workflow}/secrets (the `ListSecrets` operationId).
+	ListSecrets(ctx context.Context, workflow WorkflowParam, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ImportSecretsWithBody Set secrets from the text of a .env file
+	//
+	// Every line that can be stored is stored, and every other is reported with its reason, which never repeats the line. Answers 200 either way. All values are masked in logs.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /workflows/{workflow}/secrets/import (the `ImportSecrets` operationId).
+	ImportSecretsWithBody(ctx context.Context, workflow WorkflowParam, params *ImportSecretsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ImportSecrets Set secrets from the text of a .env file
+	//
+	// Every line that can be stored is stored, and every other is reported with its reason, which never repeats the line. Answers 200 either way. All values are masked in logs.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /workflows/{workflow}/secrets/import (the `ImportSecrets` operationId).
+	ImportSecrets(ctx context.Context, workflow WorkflowParam, params *ImportSecretsParams, body ImportSecretsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteSecret Take a secret away from executions to come
+	//
+	// Corresponds with DELETE /workflows/{workflow}/secrets/{key} (the `DeleteSecret` operationId).
+	DeleteSecret(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSecret One secret without its value
+	//
+	// Corresponds with GET /workflows/{workflow}/secrets/{key} (the `GetSecret` operationId).
+	GetSecret(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetSecretWithBody Store the next version of a secret
+	//
+	// Executions that have read the secret keep the version that they have. With `If-Match` the newest version must still be that one, else 412 with code `precondition_failed`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /workflows/{workflow}/secrets/{key} (the `SetSecret` operationId).
+	SetSecretWithBody(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, params *SetSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetSecret Store the next version of a secret
+	//
+	// Executions that have read the secret keep the version that they have. With `If-Match` the newest version must still be that one, else 412 with code `precondition_failed`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /workflows/{workflow}/secrets/{key} (the `SetSecret` operationId).
+	SetSecret(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, params *SetSecretParams, body SetSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevealSecret Read a secret's value
+	//
+	// Goes on the audit record before it is answered. A server may have this turned off.
+	//
+	// Corresponds with POST /workflows/{workflow}/secrets/{key}/reveal (the `RevealSecret` operationId).
+	RevealSecret(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListVersions Versions of a workflow, newest first
 	//
@@ -1625,26 +2006,43 @@ type ClientInterface interface {
 
 	// CreateVersionWithBody Add a version
 	//
-	// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`.
+	// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`. Versions of a workflow that has secrets are pushed by its owner, since a version decides where they go.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /workflows/{workflow}/versions (the `CreateVersion` operationId).
-	CreateVersionWithBody(ctx context.Context, workflow WorkflowParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateVersionWithBody(ctx context.Context, workflow WorkflowParam, params *CreateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateVersion Add a version
 	//
-	// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`.
+	// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`. Versions of a workflow that has secrets are pushed by its owner, since a version decides where they go.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /workflows/{workflow}/versions (the `CreateVersion` operationId).
-	CreateVersion(ctx context.Context, workflow WorkflowParam, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateVersion(ctx context.Context, workflow WorkflowParam, params *CreateVersionParams, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetVersion One version with its text
 	//
 	// Corresponds with GET /workflows/{workflow}/versions/{version} (the `GetVersion` operationId).
-	GetVersion(ctx context.Context, workflow WorkflowParam, version int, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetVersion(ctx context.Context, workflow WorkflowParam, version int, params *GetVersionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// ListAudit Who did what, newest first
+//
+// Kept for 400 days.
+//
+// Corresponds with GET /audit (the `ListAudit` operationId).
+func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // LoginWithBody Sign in with a password
@@ -1737,8 +2135,8 @@ func (c *Client) ListExecutions(ctx context.Context, params *ListExecutionsParam
 // GetExecution One execution
 //
 // Corresponds with GET /executions/{execution} (the `GetExecution` operationId).
-func (c *Client) GetExecution(ctx context.Context, execution ExecutionParam, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetExecutionRequest(c.Server, execution)
+func (c *Client) GetExecution(ctx context.Context, execution ExecutionParam, params *GetExecutionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetExecutionRequest(c.Server, execution, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2210,8 +2608,8 @@ func (c *Client) ListWorkflows(ctx context.Context, params *ListWorkflowsParams,
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /workflows (the `CreateWorkflow` operationId).
-func (c *Client) CreateWorkflowWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateWorkflowRequestWithBody(c.Server, contentType, body)
+func (c *Client) CreateWorkflowWithBody(ctx context.Context, params *CreateWorkflowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWorkflowRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2229,8 +2627,8 @@ func (c *Client) CreateWorkflowWithBody(ctx context.Context, contentType string,
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /workflows (the `CreateWorkflow` operationId).
-func (c *Client) CreateWorkflow(ctx context.Context, body CreateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateWorkflowRequest(c.Server, body)
+func (c *Client) CreateWorkflow(ctx context.Context, params *CreateWorkflowParams, body CreateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWorkflowRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2279,11 +2677,66 @@ func (c *Client) ValidateWorkflow(ctx context.Context, body ValidateWorkflowJSON
 	return c.Client.Do(req)
 }
 
+// DeleteWorkflow Take a workflow and its secrets away
+//
+// What it has run can still be read by id. While executions have not ended, those in the queue included, it answers 409 with code `conflict`.
+//
+// Corresponds with DELETE /workflows/{workflow} (the `DeleteWorkflow` operationId).
+func (c *Client) DeleteWorkflow(ctx context.Context, workflow WorkflowParam, params *DeleteWorkflowParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteWorkflowRequest(c.Server, workflow, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetWorkflow One workflow
 //
 // Corresponds with GET /workflows/{workflow} (the `GetWorkflow` operationId).
-func (c *Client) GetWorkflow(ctx context.Context, workflow WorkflowParam, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetWorkflowRequest(c.Server, workflow)
+func (c *Client) GetWorkflow(ctx context.Context, workflow WorkflowParam, params *GetWorkflowParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetWorkflowRequest(c.Server, workflow, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWorkflowWithBody Give a workflow another slug
+//
+// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /workflows/{workflow} (the `UpdateWorkflow` operationId).
+func (c *Client) UpdateWorkflowWithBody(ctx context.Context, workflow WorkflowParam, params *UpdateWorkflowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateWorkflowRequestWithBody(c.Server, workflow, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWorkflow Give a workflow another slug
+//
+// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /workflows/{workflow} (the `UpdateWorkflow` operationId).
+func (c *Client) UpdateWorkflow(ctx context.Context, workflow WorkflowParam, params *UpdateWorkflowParams, body UpdateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateWorkflowRequest(c.Server, workflow, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2301,8 +2754,8 @@ func (c *Client) GetWorkflow(ctx context.Context, workflow WorkflowParam, reqEdi
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /workflows/{workflow}/executions (the `CreateExecution` operationId).
-func (c *Client) CreateExecutionWithBody(ctx context.Context, workflow WorkflowParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateExecutionRequestWithBody(c.Server, workflow, contentType, body)
+func (c *Client) CreateExecutionWithBody(ctx context.Context, workflow WorkflowParam, params *CreateExecutionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateExecutionRequestWithBody(c.Server, workflow, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2320,8 +2773,146 @@ func (c *Client) CreateExecutionWithBody(ctx context.Context, workflow WorkflowP
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /workflows/{workflow}/executions (the `CreateExecution` operationId).
-func (c *Client) CreateExecution(ctx context.Context, workflow WorkflowParam, body CreateExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateExecutionRequest(c.Server, workflow, body)
+func (c *Client) CreateExecution(ctx context.Context, workflow WorkflowParam, params *CreateExecutionParams, body CreateExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateExecutionRequest(c.Server, workflow, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSecrets Secrets of a workflow by key, without their values
+//
+// Corresponds with GET /workflows/{workflow}/secrets (the `ListSecrets` operationId).
+func (c *Client) ListSecrets(ctx context.Context, workflow WorkflowParam, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSecretsRequest(c.Server, workflow)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ImportSecretsWithBody Set secrets from the text of a .env file
+//
+// Every line that can be stored is stored, and every other is reported with its reason, which never repeats the line. Answers 200 either way. All values are masked in logs.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /workflows/{workflow}/secrets/import (the `ImportSecrets` operationId).
+func (c *Client) ImportSecretsWithBody(ctx context.Context, workflow WorkflowParam, params *ImportSecretsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewImportSecretsRequestWithBody(c.Server, workflow, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ImportSecrets Set secrets from the text of a .env file
+//
+// Every line that can be stored is stored, and every other is reported with its reason, which never repeats the line. Answers 200 either way. All values are masked in logs.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /workflows/{workflow}/secrets/import (the `ImportSecrets` operationId).
+func (c *Client) ImportSecrets(ctx context.Context, workflow WorkflowParam, params *ImportSecretsParams, body ImportSecretsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewImportSecretsRequest(c.Server, workflow, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteSecret Take a secret away from executions to come
+//
+// Corresponds with DELETE /workflows/{workflow}/secrets/{key} (the `DeleteSecret` operationId).
+func (c *Client) DeleteSecret(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteSecretRequest(c.Server, workflow, key)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSecret One secret without its value
+//
+// Corresponds with GET /workflows/{workflow}/secrets/{key} (the `GetSecret` operationId).
+func (c *Client) GetSecret(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSecretRequest(c.Server, workflow, key)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetSecretWithBody Store the next version of a secret
+//
+// Executions that have read the secret keep the version that they have. With `If-Match` the newest version must still be that one, else 412 with code `precondition_failed`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /workflows/{workflow}/secrets/{key} (the `SetSecret` operationId).
+func (c *Client) SetSecretWithBody(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, params *SetSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetSecretRequestWithBody(c.Server, workflow, key, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetSecret Store the next version of a secret
+//
+// Executions that have read the secret keep the version that they have. With `If-Match` the newest version must still be that one, else 412 with code `precondition_failed`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /workflows/{workflow}/secrets/{key} (the `SetSecret` operationId).
+func (c *Client) SetSecret(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, params *SetSecretParams, body SetSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetSecretRequest(c.Server, workflow, key, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevealSecret Read a secret's value
+//
+// Goes on the audit record before it is answered. A server may have this turned off.
+//
+// Corresponds with POST /workflows/{workflow}/secrets/{key}/reveal (the `RevealSecret` operationId).
+func (c *Client) RevealSecret(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevealSecretRequest(c.Server, workflow, key)
 	if err != nil {
 		return nil, err
 	}
@@ -2349,13 +2940,13 @@ func (c *Client) ListVersions(ctx context.Context, workflow WorkflowParam, param
 
 // CreateVersionWithBody Add a version
 //
-// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`.
+// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`. Versions of a workflow that has secrets are pushed by its owner, since a version decides where they go.
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /workflows/{workflow}/versions (the `CreateVersion` operationId).
-func (c *Client) CreateVersionWithBody(ctx context.Context, workflow WorkflowParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateVersionRequestWithBody(c.Server, workflow, contentType, body)
+func (c *Client) CreateVersionWithBody(ctx context.Context, workflow WorkflowParam, params *CreateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateVersionRequestWithBody(c.Server, workflow, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2368,13 +2959,13 @@ func (c *Client) CreateVersionWithBody(ctx context.Context, workflow WorkflowPar
 
 // CreateVersion Add a version
 //
-// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`.
+// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`. Versions of a workflow that has secrets are pushed by its owner, since a version decides where they go.
 //
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /workflows/{workflow}/versions (the `CreateVersion` operationId).
-func (c *Client) CreateVersion(ctx context.Context, workflow WorkflowParam, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateVersionRequest(c.Server, workflow, body)
+func (c *Client) CreateVersion(ctx context.Context, workflow WorkflowParam, params *CreateVersionParams, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateVersionRequest(c.Server, workflow, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2388,8 +2979,8 @@ func (c *Client) CreateVersion(ctx context.Context, workflow WorkflowParam, body
 // GetVersion One version with its text
 //
 // Corresponds with GET /workflows/{workflow}/versions/{version} (the `GetVersion` operationId).
-func (c *Client) GetVersion(ctx context.Context, workflow WorkflowParam, version int, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetVersionRequest(c.Server, workflow, version)
+func (c *Client) GetVersion(ctx context.Context, workflow WorkflowParam, version int, params *GetVersionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetVersionRequest(c.Server, workflow, version, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2398,6 +2989,108 @@ func (c *Client) GetVersion(ctx context.Context, workflow WorkflowParam, version
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// NewListAuditRequest constructs an http.Request for the ListAudit method
+func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/audit")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Action != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "action", *params.Action, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Workflow != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "workflow", *params.Workflow, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Actor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actor", *params.Actor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
 }
 
 // NewLoginRequest calls the generic Login builder with application/json body
@@ -2570,6 +3263,54 @@ func NewListExecutionsRequest(server string, params *ListExecutionsParams) (*htt
 
 		}
 
+		if params.Source != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "source", *params.Source, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Actor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actor", *params.Actor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedAfter != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "created_after", *params.CreatedAfter, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.CreatedBefore != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "created_before", *params.CreatedBefore, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -2585,7 +3326,7 @@ func NewListExecutionsRequest(server string, params *ListExecutionsParams) (*htt
 }
 
 // NewGetExecutionRequest constructs an http.Request for the GetExecution method
-func NewGetExecutionRequest(server string, execution ExecutionParam) (*http.Request, error) {
+func NewGetExecutionRequest(server string, execution ExecutionParam, params *GetExecutionParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2613,6 +3354,21 @@ func NewGetExecutionRequest(server string, execution ExecutionParam) (*http.Requ
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -3665,18 +4421,18 @@ func NewListWorkflowsRequest(server string, params *ListWorkflowsParams) (*http.
 }
 
 // NewCreateWorkflowRequest calls the generic CreateWorkflow builder with application/json body
-func NewCreateWorkflowRequest(server string, body CreateWorkflowJSONRequestBody) (*http.Request, error) {
+func NewCreateWorkflowRequest(server string, params *CreateWorkflowParams, body CreateWorkflowJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateWorkflowRequestWithBody(server, "application/json", bodyReader)
+	return NewCreateWorkflowRequestWithBody(server, params, "application/json", bodyReader)
 }
 
 // NewCreateWorkflowRequestWithBody constructs an http.Request for the CreateWorkflow method, with any body, and a specified content type
-func NewCreateWorkflowRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateWorkflowRequestWithBody(server string, params *CreateWorkflowParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -3700,6 +4456,21 @@ func NewCreateWorkflowRequestWithBody(server string, contentType string, body io
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -3744,8 +4515,57 @@ func NewValidateWorkflowRequestWithBody(server string, contentType string, body 
 	return req, nil
 }
 
+// NewDeleteWorkflowRequest constructs an http.Request for the DeleteWorkflow method
+func NewDeleteWorkflowRequest(server string, workflow WorkflowParam, params *DeleteWorkflowParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "workflow", workflow, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/workflows/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetWorkflowRequest constructs an http.Request for the GetWorkflow method
-func NewGetWorkflowRequest(server string, workflow WorkflowParam) (*http.Request, error) {
+func NewGetWorkflowRequest(server string, workflow WorkflowParam, params *GetWorkflowParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3775,22 +4595,99 @@ func NewGetWorkflowRequest(server string, workflow WorkflowParam) (*http.Request
 		return nil, err
 	}
 
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
-// NewCreateExecutionRequest calls the generic CreateExecution builder with application/json body
-func NewCreateExecutionRequest(server string, workflow WorkflowParam, body CreateExecutionJSONRequestBody) (*http.Request, error) {
+// NewUpdateWorkflowRequest calls the generic UpdateWorkflow builder with application/json body
+func NewUpdateWorkflowRequest(server string, workflow WorkflowParam, params *UpdateWorkflowParams, body UpdateWorkflowJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateExecutionRequestWithBody(server, workflow, "application/json", bodyReader)
+	return NewUpdateWorkflowRequestWithBody(server, workflow, params, "application/json", bodyReader)
+}
+
+// NewUpdateWorkflowRequestWithBody constructs an http.Request for the UpdateWorkflow method, with any body, and a specified content type
+func NewUpdateWorkflowRequestWithBody(server string, workflow WorkflowParam, params *UpdateWorkflowParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "workflow", workflow, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/workflows/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCreateExecutionRequest calls the generic CreateExecution builder with application/json body
+func NewCreateExecutionRequest(server string, workflow WorkflowParam, params *CreateExecutionParams, body CreateExecutionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateExecutionRequestWithBody(server, workflow, params, "application/json", bodyReader)
 }
 
 // NewCreateExecutionRequestWithBody constructs an http.Request for the CreateExecution method, with any body, and a specified content type
-func NewCreateExecutionRequestWithBody(server string, workflow WorkflowParam, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateExecutionRequestWithBody(server string, workflow WorkflowParam, params *CreateExecutionParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3815,12 +4712,354 @@ func NewCreateExecutionRequestWithBody(server string, workflow WorkflowParam, co
 		return nil, err
 	}
 
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListSecretsRequest constructs an http.Request for the ListSecrets method
+func NewListSecretsRequest(server string, workflow WorkflowParam) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "workflow", workflow, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/workflows/%s/secrets", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewImportSecretsRequest calls the generic ImportSecrets builder with application/json body
+func NewImportSecretsRequest(server string, workflow WorkflowParam, params *ImportSecretsParams, body ImportSecretsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewImportSecretsRequestWithBody(server, workflow, params, "application/json", bodyReader)
+}
+
+// NewImportSecretsRequestWithBody constructs an http.Request for the ImportSecrets method, with any body, and a specified content type
+func NewImportSecretsRequestWithBody(server string, workflow WorkflowParam, params *ImportSecretsParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "workflow", workflow, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/workflows/%s/secrets/import", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteSecretRequest constructs an http.Request for the DeleteSecret method
+func NewDeleteSecretRequest(server string, workflow WorkflowParam, key SecretKeyParam) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "workflow", workflow, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/workflows/%s/secrets/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSecretRequest constructs an http.Request for the GetSecret method
+func NewGetSecretRequest(server string, workflow WorkflowParam, key SecretKeyParam) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "workflow", workflow, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/workflows/%s/secrets/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetSecretRequest calls the generic SetSecret builder with application/json body
+func NewSetSecretRequest(server string, workflow WorkflowParam, key SecretKeyParam, params *SetSecretParams, body SetSecretJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetSecretRequestWithBody(server, workflow, key, params, "application/json", bodyReader)
+}
+
+// NewSetSecretRequestWithBody constructs an http.Request for the SetSecret method, with any body, and a specified content type
+func NewSetSecretRequestWithBody(server string, workflow WorkflowParam, key SecretKeyParam, params *SetSecretParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "workflow", workflow, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/workflows/%s/secrets/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRevealSecretRequest constructs an http.Request for the RevealSecret method
+func NewRevealSecretRequest(server string, workflow WorkflowParam, key SecretKeyParam) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "workflow", workflow, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/workflows/%s/secrets/%s/reveal", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -3899,18 +5138,18 @@ func NewListVersionsRequest(server string, workflow WorkflowParam, params *ListV
 }
 
 // NewCreateVersionRequest calls the generic CreateVersion builder with application/json body
-func NewCreateVersionRequest(server string, workflow WorkflowParam, body CreateVersionJSONRequestBody) (*http.Request, error) {
+func NewCreateVersionRequest(server string, workflow WorkflowParam, params *CreateVersionParams, body CreateVersionJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateVersionRequestWithBody(server, workflow, "application/json", bodyReader)
+	return NewCreateVersionRequestWithBody(server, workflow, params, "application/json", bodyReader)
 }
 
 // NewCreateVersionRequestWithBody constructs an http.Request for the CreateVersion method, with any body, and a specified content type
-func NewCreateVersionRequestWithBody(server string, workflow WorkflowParam, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateVersionRequestWithBody(server string, workflow WorkflowParam, params *CreateVersionParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3942,11 +5181,26 @@ func NewCreateVersionRequestWithBody(server string, workflow WorkflowParam, cont
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewGetVersionRequest constructs an http.Request for the GetVersion method
-func NewGetVersionRequest(server string, workflow WorkflowParam, version int) (*http.Request, error) {
+func NewGetVersionRequest(server string, workflow WorkflowParam, version int, params *GetVersionParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3981,6 +5235,21 @@ func NewGetVersionRequest(server string, workflow WorkflowParam, version int) (*
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -4030,6 +5299,15 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// ListAuditWithResponse Who did what, newest first
+	//
+	// Kept for 400 days.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /audit (the `ListAudit` operationId).
+	ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error)
+
 	// LoginWithBodyWithResponse Sign in with a password
 	//
 	// Starts a session, whose cookie lasts 30 days, or 7 without any request. After too many failures for an address of a person or of a machine: 429 with Retry-After.
@@ -4078,7 +5356,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /executions/{execution} (the `GetExecution` operationId).
-	GetExecutionWithResponse(ctx context.Context, execution ExecutionParam, reqEditors ...RequestEditorFn) (*GetExecutionResponse, error)
+	GetExecutionWithResponse(ctx context.Context, execution ExecutionParam, params *GetExecutionParams, reqEditors ...RequestEditorFn) (*GetExecutionResponse, error)
 
 	// CancelExecutionWithResponse Ask for the end of an execution
 	//
@@ -4313,7 +5591,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /workflows (the `CreateWorkflow` operationId).
-	CreateWorkflowWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWorkflowResponse, error)
+	CreateWorkflowWithBodyWithResponse(ctx context.Context, params *CreateWorkflowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWorkflowResponse, error)
 
 	// CreateWorkflowWithResponse Create a workflow with its first version
 	//
@@ -4322,7 +5600,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /workflows (the `CreateWorkflow` operationId).
-	CreateWorkflowWithResponse(ctx context.Context, body CreateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWorkflowResponse, error)
+	CreateWorkflowWithResponse(ctx context.Context, params *CreateWorkflowParams, body CreateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWorkflowResponse, error)
 
 	// ValidateWorkflowWithBodyWithResponse Check a workflow text without storing it
 	//
@@ -4342,12 +5620,39 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /workflows/validate (the `ValidateWorkflow` operationId).
 	ValidateWorkflowWithResponse(ctx context.Context, body ValidateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*ValidateWorkflowResponse, error)
 
+	// DeleteWorkflowWithResponse Take a workflow and its secrets away
+	//
+	// What it has run can still be read by id. While executions have not ended, those in the queue included, it answers 409 with code `conflict`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /workflows/{workflow} (the `DeleteWorkflow` operationId).
+	DeleteWorkflowWithResponse(ctx context.Context, workflow WorkflowParam, params *DeleteWorkflowParams, reqEditors ...RequestEditorFn) (*DeleteWorkflowResponse, error)
+
 	// GetWorkflowWithResponse One workflow
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /workflows/{workflow} (the `GetWorkflow` operationId).
-	GetWorkflowWithResponse(ctx context.Context, workflow WorkflowParam, reqEditors ...RequestEditorFn) (*GetWorkflowResponse, error)
+	GetWorkflowWithResponse(ctx context.Context, workflow WorkflowParam, params *GetWorkflowParams, reqEditors ...RequestEditorFn) (*GetWorkflowResponse, error)
+
+	// UpdateWorkflowWithBodyWithResponse Give a workflow another slug
+	//
+	// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /workflows/{workflow} (the `UpdateWorkflow` operationId).
+	UpdateWorkflowWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, params *UpdateWorkflowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateWorkflowResponse, error)
+
+	// UpdateWorkflowWithResponse Give a workflow another slug
+	//
+	// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /workflows/{workflow} (the `UpdateWorkflow` operationId).
+	UpdateWorkflowWithResponse(ctx context.Context, workflow WorkflowParam, params *UpdateWorkflowParams, body UpdateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWorkflowResponse, error)
 
 	// CreateExecutionWithBodyWithResponse Queue an execution
 	//
@@ -4356,7 +5661,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /workflows/{workflow}/executions (the `CreateExecution` operationId).
-	CreateExecutionWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateExecutionResponse, error)
+	CreateExecutionWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, params *CreateExecutionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateExecutionResponse, error)
 
 	// CreateExecutionWithResponse Queue an execution
 	//
@@ -4365,7 +5670,73 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /workflows/{workflow}/executions (the `CreateExecution` operationId).
-	CreateExecutionWithResponse(ctx context.Context, workflow WorkflowParam, body CreateExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateExecutionResponse, error)
+	CreateExecutionWithResponse(ctx context.Context, workflow WorkflowParam, params *CreateExecutionParams, body CreateExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateExecutionResponse, error)
+
+	// ListSecretsWithResponse Secrets of a workflow by key, without their values
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /workflows/{workflow}/secrets (the `ListSecrets` operationId).
+	ListSecretsWithResponse(ctx context.Context, workflow WorkflowParam, reqEditors ...RequestEditorFn) (*ListSecretsResponse, error)
+
+	// ImportSecretsWithBodyWithResponse Set secrets from the text of a .env file
+	//
+	// Every line that can be stored is stored, and every other is reported with its reason, which never repeats the line. Answers 200 either way. All values are masked in logs.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /workflows/{workflow}/secrets/import (the `ImportSecrets` operationId).
+	ImportSecretsWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, params *ImportSecretsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportSecretsResponse, error)
+
+	// ImportSecretsWithResponse Set secrets from the text of a .env file
+	//
+	// Every line that can be stored is stored, and every other is reported with its reason, which never repeats the line. Answers 200 either way. All values are masked in logs.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /workflows/{workflow}/secrets/import (the `ImportSecrets` operationId).
+	ImportSecretsWithResponse(ctx context.Context, workflow WorkflowParam, params *ImportSecretsParams, body ImportSecretsJSONRequestBody, reqEditors ...RequestEditorFn) (*ImportSecretsResponse, error)
+
+	// DeleteSecretWithResponse Take a secret away from executions to come
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /workflows/{workflow}/secrets/{key} (the `DeleteSecret` operationId).
+	DeleteSecretWithResponse(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*DeleteSecretResponse, error)
+
+	// GetSecretWithResponse One secret without its value
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /workflows/{workflow}/secrets/{key} (the `GetSecret` operationId).
+	GetSecretWithResponse(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*GetSecretResponse, error)
+
+	// SetSecretWithBodyWithResponse Store the next version of a secret
+	//
+	// Executions that have read the secret keep the version that they have. With `If-Match` the newest version must still be that one, else 412 with code `precondition_failed`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /workflows/{workflow}/secrets/{key} (the `SetSecret` operationId).
+	SetSecretWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, params *SetSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetSecretResponse, error)
+
+	// SetSecretWithResponse Store the next version of a secret
+	//
+	// Executions that have read the secret keep the version that they have. With `If-Match` the newest version must still be that one, else 412 with code `precondition_failed`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /workflows/{workflow}/secrets/{key} (the `SetSecret` operationId).
+	SetSecretWithResponse(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, params *SetSecretParams, body SetSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*SetSecretResponse, error)
+
+	// RevealSecretWithResponse Read a secret's value
+	//
+	// Goes on the audit record before it is answered. A server may have this turned off.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /workflows/{workflow}/secrets/{key}/reveal (the `RevealSecret` operationId).
+	RevealSecretWithResponse(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*RevealSecretResponse, error)
 
 	// ListVersionsWithResponse Versions of a workflow, newest first
 	//
@@ -4376,28 +5747,76 @@ type ClientWithResponsesInterface interface {
 
 	// CreateVersionWithBodyWithResponse Add a version
 	//
-	// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`.
+	// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`. Versions of a workflow that has secrets are pushed by its owner, since a version decides where they go.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /workflows/{workflow}/versions (the `CreateVersion` operationId).
-	CreateVersionWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error)
+	CreateVersionWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, params *CreateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error)
 
 	// CreateVersionWithResponse Add a version
 	//
-	// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`.
+	// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`. Versions of a workflow that has secrets are pushed by its owner, since a version decides where they go.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /workflows/{workflow}/versions (the `CreateVersion` operationId).
-	CreateVersionWithResponse(ctx context.Context, workflow WorkflowParam, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error)
+	CreateVersionWithResponse(ctx context.Context, workflow WorkflowParam, params *CreateVersionParams, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error)
 
 	// GetVersionWithResponse One version with its text
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /workflows/{workflow}/versions/{version} (the `GetVersion` operationId).
-	GetVersionWithResponse(ctx context.Context, workflow WorkflowParam, version int, reqEditors ...RequestEditorFn) (*GetVersionResponse, error)
+	GetVersionWithResponse(ctx context.Context, workflow WorkflowParam, version int, params *GetVersionParams, reqEditors ...RequestEditorFn) (*GetVersionResponse, error)
+}
+
+type ListAuditResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditPage
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAuditResponse) GetJSON200() *AuditPage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAuditResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAuditResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAuditResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAuditResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 // LoginResponse200Headers the declared response headers of an HTTP 200 response for Login
@@ -4592,6 +6011,16 @@ func (r ListExecutionsResponse) ContentType() string {
 	return ""
 }
 
+// GetExecutionResponse200Headers the declared response headers of an HTTP 200 response for GetExecution
+type GetExecutionResponse200Headers struct {
+	ETag string
+}
+
+// GetExecutionResponse304Headers the declared response headers of an HTTP 304 response for GetExecution
+type GetExecutionResponse304Headers struct {
+	ETag string
+}
+
 type GetExecutionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4599,6 +6028,10 @@ type GetExecutionResponse struct {
 	JSON200 *Execution
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetExecutionResponse200Headers
+	// Headers304 the parsed response headers for an HTTP 304 response
+	Headers304 *GetExecutionResponse304Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -5758,6 +7191,57 @@ func (r ValidateWorkflowResponse) ContentType() string {
 	return ""
 }
 
+type DeleteWorkflowResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteWorkflowResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteWorkflowResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteWorkflowResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteWorkflowResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteWorkflowResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetWorkflowResponse200Headers the declared response headers of an HTTP 200 response for GetWorkflow
+type GetWorkflowResponse200Headers struct {
+	ETag string
+}
+
+// GetWorkflowResponse304Headers the declared response headers of an HTTP 304 response for GetWorkflow
+type GetWorkflowResponse304Headers struct {
+	ETag string
+}
+
 type GetWorkflowResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -5765,6 +7249,10 @@ type GetWorkflowResponse struct {
 	JSON200 *Workflow
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetWorkflowResponse200Headers
+	// Headers304 the parsed response headers for an HTTP 304 response
+	Headers304 *GetWorkflowResponse304Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -5800,6 +7288,61 @@ func (r GetWorkflowResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetWorkflowResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateWorkflowResponse200Headers the declared response headers of an HTTP 200 response for UpdateWorkflow
+type UpdateWorkflowResponse200Headers struct {
+	ETag string
+}
+
+type UpdateWorkflowResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Workflow
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateWorkflowResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateWorkflowResponse) GetJSON200() *Workflow {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateWorkflowResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateWorkflowResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateWorkflowResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateWorkflowResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateWorkflowResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5855,6 +7398,308 @@ func (r CreateExecutionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CreateExecutionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListSecretsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Secrets
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSecretsResponse) GetJSON200() *Secrets {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListSecretsResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSecretsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSecretsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSecretsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSecretsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ImportSecretsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SecretImported
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ImportSecretsResponse) GetJSON200() *SecretImported {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ImportSecretsResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ImportSecretsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ImportSecretsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ImportSecretsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ImportSecretsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeleteSecretResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteSecretResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetSecretResponse200Headers the declared response headers of an HTTP 200 response for GetSecret
+type GetSecretResponse200Headers struct {
+	ETag string
+}
+
+type GetSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Secret
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetSecretResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSecretResponse) GetJSON200() *Secret {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSecretResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSecretResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetSecretResponse200Headers the declared response headers of an HTTP 200 response for SetSecret
+type SetSecretResponse200Headers struct {
+	ETag string
+}
+
+type SetSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SecretStored
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetSecretResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetSecretResponse) GetJSON200() *SecretStored {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetSecretResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetSecretResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RevealSecretResponse200Headers the declared response headers of an HTTP 200 response for RevealSecret
+type RevealSecretResponse200Headers struct {
+	CacheControl string
+}
+
+type RevealSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SecretRevealed
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RevealSecretResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevealSecretResponse) GetJSON200() *SecretRevealed {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevealSecretResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevealSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevealSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevealSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevealSecretResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5964,6 +7809,16 @@ func (r CreateVersionResponse) ContentType() string {
 	return ""
 }
 
+// GetVersionResponse200Headers the declared response headers of an HTTP 200 response for GetVersion
+type GetVersionResponse200Headers struct {
+	ETag string
+}
+
+// GetVersionResponse304Headers the declared response headers of an HTTP 304 response for GetVersion
+type GetVersionResponse304Headers struct {
+	ETag string
+}
+
 type GetVersionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -5971,6 +7826,10 @@ type GetVersionResponse struct {
 	JSON200 *Version
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetVersionResponse200Headers
+	// Headers304 the parsed response headers for an HTTP 304 response
+	Headers304 *GetVersionResponse304Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -6010,6 +7869,21 @@ func (r GetVersionResponse) ContentType() string {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
 	return ""
+}
+
+// ListAuditWithResponse Who did what, newest first
+//
+// Kept for 400 days.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /audit (the `ListAudit` operationId).
+func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error) {
+	rsp, err := c.ListAudit(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAuditResponse(rsp)
 }
 
 // LoginWithBodyWithResponse Sign in with a password
@@ -6090,8 +7964,8 @@ func (c *ClientWithResponses) ListExecutionsWithResponse(ctx context.Context, pa
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /executions/{execution} (the `GetExecution` operationId).
-func (c *ClientWithResponses) GetExecutionWithResponse(ctx context.Context, execution ExecutionParam, reqEditors ...RequestEditorFn) (*GetExecutionResponse, error) {
-	rsp, err := c.GetExecution(ctx, execution, reqEditors...)
+func (c *ClientWithResponses) GetExecutionWithResponse(ctx context.Context, execution ExecutionParam, params *GetExecutionParams, reqEditors ...RequestEditorFn) (*GetExecutionResponse, error) {
+	rsp, err := c.GetExecution(ctx, execution, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -6487,8 +8361,8 @@ func (c *ClientWithResponses) ListWorkflowsWithResponse(ctx context.Context, par
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /workflows (the `CreateWorkflow` operationId).
-func (c *ClientWithResponses) CreateWorkflowWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWorkflowResponse, error) {
-	rsp, err := c.CreateWorkflowWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateWorkflowWithBodyWithResponse(ctx context.Context, params *CreateWorkflowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWorkflowResponse, error) {
+	rsp, err := c.CreateWorkflowWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -6502,8 +8376,8 @@ func (c *ClientWithResponses) CreateWorkflowWithBodyWithResponse(ctx context.Con
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /workflows (the `CreateWorkflow` operationId).
-func (c *ClientWithResponses) CreateWorkflowWithResponse(ctx context.Context, body CreateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWorkflowResponse, error) {
-	rsp, err := c.CreateWorkflow(ctx, body, reqEditors...)
+func (c *ClientWithResponses) CreateWorkflowWithResponse(ctx context.Context, params *CreateWorkflowParams, body CreateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWorkflowResponse, error) {
+	rsp, err := c.CreateWorkflow(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -6540,17 +8414,62 @@ func (c *ClientWithResponses) ValidateWorkflowWithResponse(ctx context.Context, 
 	return ParseValidateWorkflowResponse(rsp)
 }
 
+// DeleteWorkflowWithResponse Take a workflow and its secrets away
+//
+// What it has run can still be read by id. While executions have not ended, those in the queue included, it answers 409 with code `conflict`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /workflows/{workflow} (the `DeleteWorkflow` operationId).
+func (c *ClientWithResponses) DeleteWorkflowWithResponse(ctx context.Context, workflow WorkflowParam, params *DeleteWorkflowParams, reqEditors ...RequestEditorFn) (*DeleteWorkflowResponse, error) {
+	rsp, err := c.DeleteWorkflow(ctx, workflow, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteWorkflowResponse(rsp)
+}
+
 // GetWorkflowWithResponse One workflow
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /workflows/{workflow} (the `GetWorkflow` operationId).
-func (c *ClientWithResponses) GetWorkflowWithResponse(ctx context.Context, workflow WorkflowParam, reqEditors ...RequestEditorFn) (*GetWorkflowResponse, error) {
-	rsp, err := c.GetWorkflow(ctx, workflow, reqEditors...)
+func (c *ClientWithResponses) GetWorkflowWithResponse(ctx context.Context, workflow WorkflowParam, params *GetWorkflowParams, reqEditors ...RequestEditorFn) (*GetWorkflowResponse, error) {
+	rsp, err := c.GetWorkflow(ctx, workflow, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseGetWorkflowResponse(rsp)
+}
+
+// UpdateWorkflowWithBodyWithResponse Give a workflow another slug
+//
+// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /workflows/{workflow} (the `UpdateWorkflow` operationId).
+func (c *ClientWithResponses) UpdateWorkflowWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, params *UpdateWorkflowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateWorkflowResponse, error) {
+	rsp, err := c.UpdateWorkflowWithBody(ctx, workflow, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateWorkflowResponse(rsp)
+}
+
+// UpdateWorkflowWithResponse Give a workflow another slug
+//
+// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /workflows/{workflow} (the `UpdateWorkflow` operationId).
+func (c *ClientWithResponses) UpdateWorkflowWithResponse(ctx context.Context, workflow WorkflowParam, params *UpdateWorkflowParams, body UpdateWorkflowJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWorkflowResponse, error) {
+	rsp, err := c.UpdateWorkflow(ctx, workflow, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateWorkflowResponse(rsp)
 }
 
 // CreateExecutionWithBodyWithResponse Queue an execution
@@ -6560,8 +8479,8 @@ func (c *ClientWithResponses) GetWorkflowWithResponse(ctx context.Context, workf
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /workflows/{workflow}/executions (the `CreateExecution` operationId).
-func (c *ClientWithResponses) CreateExecutionWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateExecutionResponse, error) {
-	rsp, err := c.CreateExecutionWithBody(ctx, workflow, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateExecutionWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, params *CreateExecutionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateExecutionResponse, error) {
+	rsp, err := c.CreateExecutionWithBody(ctx, workflow, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -6575,12 +8494,126 @@ func (c *ClientWithResponses) CreateExecutionWithBodyWithResponse(ctx context.Co
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /workflows/{workflow}/executions (the `CreateExecution` operationId).
-func (c *ClientWithResponses) CreateExecutionWithResponse(ctx context.Context, workflow WorkflowParam, body CreateExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateExecutionResponse, error) {
-	rsp, err := c.CreateExecution(ctx, workflow, body, reqEditors...)
+func (c *ClientWithResponses) CreateExecutionWithResponse(ctx context.Context, workflow WorkflowParam, params *CreateExecutionParams, body CreateExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateExecutionResponse, error) {
+	rsp, err := c.CreateExecution(ctx, workflow, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseCreateExecutionResponse(rsp)
+}
+
+// ListSecretsWithResponse Secrets of a workflow by key, without their values
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /workflows/{workflow}/secrets (the `ListSecrets` operationId).
+func (c *ClientWithResponses) ListSecretsWithResponse(ctx context.Context, workflow WorkflowParam, reqEditors ...RequestEditorFn) (*ListSecretsResponse, error) {
+	rsp, err := c.ListSecrets(ctx, workflow, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSecretsResponse(rsp)
+}
+
+// ImportSecretsWithBodyWithResponse Set secrets from the text of a .env file
+//
+// Every line that can be stored is stored, and every other is reported with its reason, which never repeats the line. Answers 200 either way. All values are masked in logs.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /workflows/{workflow}/secrets/import (the `ImportSecrets` operationId).
+func (c *ClientWithResponses) ImportSecretsWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, params *ImportSecretsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportSecretsResponse, error) {
+	rsp, err := c.ImportSecretsWithBody(ctx, workflow, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseImportSecretsResponse(rsp)
+}
+
+// ImportSecretsWithResponse Set secrets from the text of a .env file
+//
+// Every line that can be stored is stored, and every other is reported with its reason, which never repeats the line. Answers 200 either way. All values are masked in logs.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /workflows/{workflow}/secrets/import (the `ImportSecrets` operationId).
+func (c *ClientWithResponses) ImportSecretsWithResponse(ctx context.Context, workflow WorkflowParam, params *ImportSecretsParams, body ImportSecretsJSONRequestBody, reqEditors ...RequestEditorFn) (*ImportSecretsResponse, error) {
+	rsp, err := c.ImportSecrets(ctx, workflow, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseImportSecretsResponse(rsp)
+}
+
+// DeleteSecretWithResponse Take a secret away from executions to come
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /workflows/{workflow}/secrets/{key} (the `DeleteSecret` operationId).
+func (c *ClientWithResponses) DeleteSecretWithResponse(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*DeleteSecretResponse, error) {
+	rsp, err := c.DeleteSecret(ctx, workflow, key, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteSecretResponse(rsp)
+}
+
+// GetSecretWithResponse One secret without its value
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /workflows/{workflow}/secrets/{key} (the `GetSecret` operationId).
+func (c *ClientWithResponses) GetSecretWithResponse(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*GetSecretResponse, error) {
+	rsp, err := c.GetSecret(ctx, workflow, key, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSecretResponse(rsp)
+}
+
+// SetSecretWithBodyWithResponse Store the next version of a secret
+//
+// Executions that have read the secret keep the version that they have. With `If-Match` the newest version must still be that one, else 412 with code `precondition_failed`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /workflows/{workflow}/secrets/{key} (the `SetSecret` operationId).
+func (c *ClientWithResponses) SetSecretWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, params *SetSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetSecretResponse, error) {
+	rsp, err := c.SetSecretWithBody(ctx, workflow, key, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetSecretResponse(rsp)
+}
+
+// SetSecretWithResponse Store the next version of a secret
+//
+// Executions that have read the secret keep the version that they have. With `If-Match` the newest version must still be that one, else 412 with code `precondition_failed`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /workflows/{workflow}/secrets/{key} (the `SetSecret` operationId).
+func (c *ClientWithResponses) SetSecretWithResponse(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, params *SetSecretParams, body SetSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*SetSecretResponse, error) {
+	rsp, err := c.SetSecret(ctx, workflow, key, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetSecretResponse(rsp)
+}
+
+// RevealSecretWithResponse Read a secret's value
+//
+// Goes on the audit record before it is answered. A server may have this turned off.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /workflows/{workflow}/secrets/{key}/reveal (the `RevealSecret` operationId).
+func (c *ClientWithResponses) RevealSecretWithResponse(ctx context.Context, workflow WorkflowParam, key SecretKeyParam, reqEditors ...RequestEditorFn) (*RevealSecretResponse, error) {
+	rsp, err := c.RevealSecret(ctx, workflow, key, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevealSecretResponse(rsp)
 }
 
 // ListVersionsWithResponse Versions of a workflow, newest first
@@ -6598,13 +8631,13 @@ func (c *ClientWithResponses) ListVersionsWithResponse(ctx context.Context, work
 
 // CreateVersionWithBodyWithResponse Add a version
 //
-// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`.
+// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`. Versions of a workflow that has secrets are pushed by its owner, since a version decides where they go.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /workflows/{workflow}/versions (the `CreateVersion` operationId).
-func (c *ClientWithResponses) CreateVersionWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error) {
-	rsp, err := c.CreateVersionWithBody(ctx, workflow, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateVersionWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, params *CreateVersionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error) {
+	rsp, err := c.CreateVersionWithBody(ctx, workflow, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -6613,13 +8646,13 @@ func (c *ClientWithResponses) CreateVersionWithBodyWithResponse(ctx context.Cont
 
 // CreateVersionWithResponse Add a version
 //
-// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`.
+// A faulty text answers 422 with code `workflow_invalid` and `diagnostics`. Versions of a workflow that has secrets are pushed by its owner, since a version decides where they go.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /workflows/{workflow}/versions (the `CreateVersion` operationId).
-func (c *ClientWithResponses) CreateVersionWithResponse(ctx context.Context, workflow WorkflowParam, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error) {
-	rsp, err := c.CreateVersion(ctx, workflow, body, reqEditors...)
+func (c *ClientWithResponses) CreateVersionWithResponse(ctx context.Context, workflow WorkflowParam, params *CreateVersionParams, body CreateVersionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateVersionResponse, error) {
+	rsp, err := c.CreateVersion(ctx, workflow, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -6631,12 +8664,45 @@ func (c *ClientWithResponses) CreateVersionWithResponse(ctx context.Context, wor
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /workflows/{workflow}/versions/{version} (the `GetVersion` operationId).
-func (c *ClientWithResponses) GetVersionWithResponse(ctx context.Context, workflow WorkflowParam, version int, reqEditors ...RequestEditorFn) (*GetVersionResponse, error) {
-	rsp, err := c.GetVersion(ctx, workflow, version, reqEditors...)
+func (c *ClientWithResponses) GetVersionWithResponse(ctx context.Context, workflow WorkflowParam, version int, params *GetVersionParams, reqEditors ...RequestEditorFn) (*GetVersionResponse, error) {
+	rsp, err := c.GetVersion(ctx, workflow, version, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseGetVersionResponse(rsp)
+}
+
+// ParseListAuditResponse parses an HTTP response from a ListAuditWithResponse call
+func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAuditResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
 }
 
 // ParseLoginResponse parses an HTTP response from a LoginWithResponse call
@@ -6807,6 +8873,9 @@ func ParseGetExecutionResponse(rsp *http.Response) (*GetExecutionResponse, error
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Refused
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6814,6 +8883,29 @@ func ParseGetExecutionResponse(rsp *http.Response) (*GetExecutionResponse, error
 		}
 		response.ApplicationProblemJSONDefault = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetExecutionResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 304:
+		var headers GetExecutionResponse304Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers304 = &headers
 	}
 
 	return response, nil
@@ -7649,6 +9741,35 @@ func ParseValidateWorkflowResponse(rsp *http.Response) (*ValidateWorkflowRespons
 	return response, nil
 }
 
+// ParseDeleteWorkflowResponse parses an HTTP response from a DeleteWorkflowWithResponse call
+func ParseDeleteWorkflowResponse(rsp *http.Response) (*DeleteWorkflowResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteWorkflowResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetWorkflowResponse parses an HTTP response from a GetWorkflowWithResponse call
 func ParseGetWorkflowResponse(rsp *http.Response) (*GetWorkflowResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -7670,6 +9791,9 @@ func ParseGetWorkflowResponse(rsp *http.Response) (*GetWorkflowResponse, error) 
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Refused
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7677,6 +9801,75 @@ func ParseGetWorkflowResponse(rsp *http.Response) (*GetWorkflowResponse, error) 
 		}
 		response.ApplicationProblemJSONDefault = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetWorkflowResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 304:
+		var headers GetWorkflowResponse304Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers304 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateWorkflowResponse parses an HTTP response from a UpdateWorkflowWithResponse call
+func ParseUpdateWorkflowResponse(rsp *http.Response) (*UpdateWorkflowResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateWorkflowResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Workflow
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateWorkflowResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -7723,6 +9916,239 @@ func ParseCreateExecutionResponse(rsp *http.Response) (*CreateExecutionResponse,
 			headers.Location = value
 		}
 		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListSecretsResponse parses an HTTP response from a ListSecretsWithResponse call
+func ParseListSecretsResponse(rsp *http.Response) (*ListSecretsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSecretsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Secrets
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseImportSecretsResponse parses an HTTP response from a ImportSecretsWithResponse call
+func ParseImportSecretsResponse(rsp *http.Response) (*ImportSecretsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ImportSecretsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SecretImported
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteSecretResponse parses an HTTP response from a DeleteSecretWithResponse call
+func ParseDeleteSecretResponse(rsp *http.Response) (*DeleteSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetSecretResponse parses an HTTP response from a GetSecretWithResponse call
+func ParseGetSecretResponse(rsp *http.Response) (*GetSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Secret
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetSecretResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetSecretResponse parses an HTTP response from a SetSecretWithResponse call
+func ParseSetSecretResponse(rsp *http.Response) (*SetSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SecretStored
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetSecretResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRevealSecretResponse parses an HTTP response from a RevealSecretWithResponse call
+func ParseRevealSecretResponse(rsp *http.Response) (*RevealSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevealSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SecretRevealed
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RevealSecretResponse200Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -7828,6 +10254,9 @@ func ParseGetVersionResponse(rsp *http.Response) (*GetVersionResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Refused
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -7835,6 +10264,29 @@ func ParseGetVersionResponse(rsp *http.Response) (*GetVersionResponse, error) {
 		}
 		response.ApplicationProblemJSONDefault = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetVersionResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 304:
+		var headers GetVersionResponse304Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers304 = &headers
 	}
 
 	return response, nil

@@ -6,9 +6,9 @@ WITH workflow AS (
     WHERE workflows.id = @workflow_id AND workflows.deleted_at IS NULL AND workflows.organization_id = @organization_id
     RETURNING workflows.id, organization_id, last_number
 ), execution AS (
-    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, priority, timeout_ms,
+    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
         last_seq, queued_at, queue_deadline_at)
-    SELECT @id, w.organization_id, w.id, @workflow_version, w.last_number, 'queued', @source, @priority, sqlc.narg('timeout_ms'),
+    SELECT @id, w.organization_id, w.id, @workflow_version, w.last_number, 'queued', @source, @actor, @priority, sqlc.narg('timeout_ms'),
         1, now(), now() + make_interval(secs => @queue_timeout_seconds::float8)
     FROM workflow w
     RETURNING id, number, priority, queued_at
@@ -25,7 +25,7 @@ SELECT number, queued_at FROM execution;
 
 -- name: ExecutionGet :one
 -- Index: executions_pkey.
-SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.priority, e.claim, e.last_seq,
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.claim, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at,
     d.inputs, d.outputs, d.error
 FROM executions e
@@ -34,18 +34,78 @@ JOIN execution_data d ON d.execution_id = e.id
 WHERE e.id = @id AND e.organization_id = @organization_id;
 
 -- name: ExecutionList :many
--- Newest first; the cursor is the last id of the page before (UUIDv7: ids are in order of time).
--- Index: executions_organization, executions_organization_status or executions_workflow.
-SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.priority, e.last_seq,
+-- The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time). The page's ids are found
+-- first, in one index; as an array they make the planner look each row up, whatever it guesses.
+-- Index: executions_organization. PLAN_ALL
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.organization_id = @organization_id
-  AND (sqlc.narg('before')::uuid IS NULL OR e.id < sqlc.narg('before'))
-  AND (sqlc.narg('workflow_id')::uuid IS NULL OR e.workflow_id = sqlc.narg('workflow_id'))
-  AND (sqlc.narg('statuses')::text[] IS NULL OR e.status = ANY (sqlc.narg('statuses')::text[]))
-ORDER BY e.id DESC LIMIT @lim;
+WHERE e.id = ANY (ARRAY(
+    SELECT x.id FROM executions x
+    WHERE x.organization_id = @organization_id AND x.id >= @first::uuid AND x.id < @below::uuid
+    ORDER BY x.id DESC LIMIT @lim))
+ORDER BY e.id DESC;
+
+-- name: ExecutionListOfWorkflow :many
+-- Index: executions_workflow. The plan is that of ExecutionList.
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE e.id = ANY (ARRAY(
+    SELECT x.id FROM executions x
+    WHERE x.organization_id = @organization_id AND x.workflow_id = @workflow_id AND x.id >= @first::uuid AND x.id < @below::uuid
+    ORDER BY x.id DESC LIMIT @lim))
+ORDER BY e.id DESC;
+
+-- name: ExecutionListBySet :many
+-- Index: executions_organization_set, once per source and status. PLAN_SET
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE e.id = ANY (ARRAY(
+    SELECT page.id FROM unnest(@sources::text[]) AS source (name), unnest(@statuses::text[]) AS status (name), LATERAL (
+        SELECT x.id FROM executions x
+        WHERE x.organization_id = @organization_id AND x.source = source.name AND x.status = status.name AND x.id >= @first::uuid AND x.id < @below::uuid
+        ORDER BY x.id DESC LIMIT @lim
+    ) page ORDER BY page.id DESC LIMIT @lim))
+ORDER BY e.id DESC;
+
+-- name: ExecutionListOfWorkflowBySet :many
+-- Index: executions_workflow_set. The plan is that of ExecutionListBySet.
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE e.id = ANY (ARRAY(
+    SELECT page.id FROM unnest(@sources::text[]) AS source (name), unnest(@statuses::text[]) AS status (name), LATERAL (
+        SELECT x.id FROM executions x
+        WHERE x.organization_id = @organization_id AND x.workflow_id = @workflow_id AND x.source = source.name AND x.status = status.name AND x.id >= @first::uuid AND x.id < @below::uuid
+        ORDER BY x.id DESC LIMIT @lim
+    ) page ORDER BY page.id DESC LIMIT @lim))
+ORDER BY e.id DESC;
+
+-- name: ExecutionListByActor :many
+-- Index: executions_actor_set. The plan is that of ExecutionListBySet; a workflow filters what the index finds.
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE e.id = ANY (ARRAY(
+    SELECT page.id FROM unnest(@sources::text[]) AS source (name), unnest(@statuses::text[]) AS status (name), LATERAL (
+        SELECT x.id FROM executions x
+        WHERE x.organization_id = @organization_id AND x.actor = @actor AND x.source = source.name AND x.status = status.name AND x.id >= @first::uuid AND x.id < @below::uuid
+            AND (sqlc.narg('workflow_id')::uuid IS NULL OR x.workflow_id = sqlc.narg('workflow_id'))
+        ORDER BY x.id DESC LIMIT @lim
+    ) page ORDER BY page.id DESC LIMIT @lim))
+ORDER BY e.id DESC;
 
 -- name: ExecutionSummaries :many
 -- For list screens and for waking streams: the few facts that change. Index: executions_pkey.

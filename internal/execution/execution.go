@@ -20,6 +20,7 @@ type Execution struct {
 	Number       int64 // counted from 1 per workflow, without gaps
 	Status       Status
 	Source       Source
+	Actor        string // the name of who asked for it; may be empty
 	Priority     int
 	LastSeq      int64 // of its newest event; rises with every change that a reader can see
 	WorkerID     *uuid.UUID

@@ -91,3 +91,8 @@ const (
 func (s Status) Words() string {
 	return strings.ReplaceAll(string(s), "_", " ")
 }
+
+// Sources lists every source of an execution.
+func Sources() []Source {
+	return []Source{FromUI, FromAPI, FromSchedule, FromWebhook, FromExecution, FromSystem}
+}

@@ -39,50 +39,12 @@ func (s *Store) Get(ctx context.Context, organizationID, id uuid.UUID) (*Executi
 	}
 	return &Execution{
 		ID: row.ID, WorkflowID: row.WorkflowID, WorkflowSlug: row.WorkflowSlug, Version: int(row.WorkflowVersion),
-		Number: row.Number, Status: Status(row.Status), Source: Source(row.Source), Priority: int(row.Priority),
+		Number: row.Number, Status: Status(row.Status), Source: Source(row.Source), Actor: row.Actor, Priority: int(row.Priority),
 		LastSeq: row.LastSeq, WorkerID: row.WorkerID,
 		QueuedAt: row.QueuedAt, ClaimedAt: row.ClaimedAt, StartedAt: row.StartedAt, DeadlineAt: row.DeadlineAt,
 		CancelRequestedAt: row.CancelRequestedAt, FinishedAt: row.FinishedAt,
 		Inputs: row.Inputs, Outputs: row.Outputs, Failure: failure,
 	}, nil
-}
-
-// ListParams filters and pages a list, newest first.
-type ListParams struct {
-	OrganizationID uuid.UUID
-	WorkflowID     *uuid.UUID
-	Statuses       []Status   // any of these; empty: all
-	Before         *uuid.UUID // the last id of the page before
-	Limit          int
-}
-
-// List returns a page of executions without inputs and outputs.
-func (s *Store) List(ctx context.Context, p ListParams) ([]Execution, error) {
-	var statuses []string
-	for _, st := range p.Statuses {
-		statuses = append(statuses, string(st))
-	}
-	rows, err := s.q.ExecutionList(ctx, dbsqlc.ExecutionListParams{
-		OrganizationID: p.OrganizationID, WorkflowID: p.WorkflowID, Statuses: statuses, Before: p.Before, Lim: int32(p.Limit),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("listing executions: %w", err)
-	}
-	list := make([]Execution, 0, len(rows))
-	for _, row := range rows {
-		failure, err := failureFrom(row.Error)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, Execution{
-			ID: row.ID, WorkflowID: row.WorkflowID, WorkflowSlug: row.WorkflowSlug, Version: int(row.WorkflowVersion),
-			Number: row.Number, Status: Status(row.Status), Source: Source(row.Source), Priority: int(row.Priority),
-			LastSeq: row.LastSeq, WorkerID: row.WorkerID,
-			QueuedAt: row.QueuedAt, ClaimedAt: row.ClaimedAt, StartedAt: row.StartedAt,
-			CancelRequestedAt: row.CancelRequestedAt, FinishedAt: row.FinishedAt, Failure: failure,
-		})
-	}
-	return list, nil
 }
 
 // Summary is the few facts of an execution that list screens show live.

@@ -26,6 +26,8 @@ type operation struct {
 	path  []*openapi3.Parameter
 	query map[string]*openapi3.Parameter
 	body  *openapi3.RequestBody // nil: none is read
+	// public operations ask for no credentials.
+	public bool
 }
 
 var pathParameter = regexp.MustCompile(`\{(\w+)\}`)
@@ -68,6 +70,7 @@ func newOperation(item *openapi3.PathItem, op *openapi3.Operation) *operation {
 			o.query[p.Name] = p
 		}
 	}
+	o.public = op.Security != nil && len(*op.Security) == 0
 	if op.RequestBody != nil {
 		o.body = op.RequestBody.Value
 	}

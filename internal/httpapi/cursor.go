@@ -17,10 +17,14 @@ const (
 type list string
 
 const (
-	listWorkflows  list = "w"
-	listVersions   list = "v"
-	listExecutions list = "e"
-	listSandboxes  list = "s"
+	listWorkflows   list = "w"
+	listVersions    list = "v"
+	listExecutions  list = "e"
+	listSandboxes   list = "s"
+	listTokens      list = "t"
+	listMembers     list = "m"
+	listInvitations list = "i"
+	listAudit       list = "a"
 )
 
 func (l list) encode(key string) *string {

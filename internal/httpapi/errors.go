@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/labstack/echo/v4"
 	"github.com/rs/zerolog"
 
+	"foundry/internal/auth"
 	"foundry/internal/errs"
 	"foundry/internal/httpapi/openapi"
 	"foundry/internal/workflow"
@@ -70,7 +72,14 @@ func writeProblem(c echo.Context, problem openapi.Problem, status int, cause err
 	case http.StatusUnauthorized:
 		header.Set("WWW-Authenticate", `Bearer realm="foundry"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		header.Set("Retry-After", "1")
+		after := 1
+		if limited, ok := errors.AsType[*rateError](cause); ok {
+			after = limited.retryAfter()
+		}
+		if wait, ok := errors.AsType[*auth.WaitError](cause); ok {
+			after = int(wait.Wait.Seconds())
+		}
+		header.Set("Retry-After", strconv.Itoa(after))
 	case http.StatusRequestedRangeNotSatisfiable:
 		if beyond, ok := errors.AsType[*rangeError](cause); ok {
 			header.Set("Content-Range", fmt.Sprintf("bytes */%d", beyond.size))
@@ -155,6 +164,10 @@ func statusOf(code errs.Code) int {
 		return http.StatusConflict
 	case errs.Expired:
 		return http.StatusGone
+	case preconditionFailed:
+		return http.StatusPreconditionFailed
+	case preconditionRequired:
+		return http.StatusPreconditionRequired
 	case errs.TooLarge:
 		return http.StatusRequestEntityTooLarge
 	case unsupportedMediaType:

@@ -2,81 +2,15 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 
-	"foundry/internal/errs"
 	"foundry/internal/execution"
 	"foundry/internal/httpapi/openapi"
-	"foundry/internal/queue"
-	"foundry/internal/workflow"
 )
-
-func (h *handlers) CreateExecution(ctx context.Context, r openapi.CreateExecutionRequestObject) (openapi.CreateExecutionResponseObject, error) {
-	organizationID := principal(ctx).OrganizationID
-	w, err := h.workflows.Get(ctx, organizationID, r.Workflow)
-	if err != nil {
-		return nil, err
-	}
-	version, def, err := h.definition(ctx, w, r.Body.Version)
-	if err != nil {
-		return nil, err
-	}
-	inputs, details := def.ValidateInputs(r.Body.Inputs)
-	if len(details) > 0 {
-		return nil, refusedInputs(details)
-	}
-	encoded, err := json.Marshal(inputs)
-	if err != nil {
-		return nil, fmt.Errorf("encoding inputs: %w", err)
-	}
-	queued, err := h.queue.Enqueue(ctx, queue.Request{
-		OrganizationID: organizationID, WorkflowID: w.ID, Version: version, Source: execution.FromAPI,
-		Priority: valueOr(r.Body.Priority, def.Priority), Inputs: encoded, Timeout: def.Timeout, QueueTimeout: def.QueueTimeout,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return openapi.CreateExecution202JSONResponse{
-		Body: openapi.ExecutionQueued{
-			ID: queued.ID, Number: queued.Number, Status: openapi.ExecutionStatus(execution.Queued),
-			Source: openapi.ExecutionSource(execution.FromAPI), QueuedAt: queued.QueuedAt.UTC(), Workflow: w.Slug, Version: version,
-		},
-		Headers: openapi.CreateExecution202ResponseHeaders{Location: apiPrefix + "/executions/" + queued.ID.String()},
-	}, nil
-}
-
-func refusedInputs(details []errs.Detail) error {
-	refused := errs.E(errs.Validation, "%d inputs are not what the workflow takes.", len(details))
-	if len(details) == 1 {
-		refused.Message = details[0].Detail
-	}
-	refused.Details = details
-	return refused
-}
-
-// definition loads a version of a workflow; 0 is the latest.
-func (h *handlers) definition(ctx context.Context, w *workflow.Workflow, number int) (int, *workflow.Definition, error) {
-	if number == 0 {
-		number = w.LatestVersion
-	}
-	if number > w.LatestVersion {
-		return 0, nil, refusal(errs.E(errs.Validation, "There is no such version.").With("/version", "The latest version is %d.", w.LatestVersion))
-	}
-	v, err := h.workflows.Version(ctx, w.ID, number)
-	if err != nil {
-		return 0, nil, err
-	}
-	def, err := workflow.Load([]byte(v.Source), v.Grammar)
-	if err != nil {
-		return 0, nil, fmt.Errorf("loading version %d of workflow %s: %w", number, w.ID, err)
-	}
-	return number, def, nil
-}
 
 func (h *handlers) ListExecutions(ctx context.Context, r openapi.ListExecutionsRequestObject) (openapi.ListExecutionsResponseObject, error) {
 	before, err := decodeID(listExecutions, r.Params.Cursor)
@@ -85,8 +19,13 @@ func (h *handlers) ListExecutions(ctx context.Context, r openapi.ListExecutionsR
 	}
 	limit := valueOr(r.Params.Limit, pageDefault)
 	params := execution.ListParams{OrganizationID: principal(ctx).OrganizationID, Before: before, Limit: limit + 1}
+	params.Actor = valueOr(r.Params.Actor, "")
+	params.CreatedAfter, params.CreatedBefore = r.Params.CreatedAfter, r.Params.CreatedBefore
 	for _, status := range valueOr(r.Params.Status, nil) {
 		params.Statuses = append(params.Statuses, execution.Status(status))
+	}
+	for _, source := range valueOr(r.Params.Source, nil) {
+		params.Sources = append(params.Sources, execution.Source(source))
 	}
 	if r.Params.Workflow != nil {
 		w, err := h.workflows.Get(ctx, params.OrganizationID, *r.Params.Workflow)
@@ -112,12 +51,18 @@ func (h *handlers) GetExecution(ctx context.Context, r openapi.GetExecutionReque
 	if err != nil {
 		return nil, err
 	}
-	return openapi.GetExecution200JSONResponse(answer), nil
+	tag, err := contentTag(answer)
+	if err != nil {
+		return nil, err
+	}
+	if unchanged(r.Params.IfNoneMatch, tag) {
+		return openapi.GetExecution304Response{Headers: openapi.GetExecution304ResponseHeaders{ETag: tag}}, nil
+	}
+	return openapi.GetExecution200JSONResponse{Body: answer, Headers: openapi.GetExecution200ResponseHeaders{ETag: tag}}, nil
 }
 
 func (h *handlers) CancelExecution(ctx context.Context, r openapi.CancelExecutionRequestObject) (openapi.CancelExecutionResponseObject, error) {
-	p := principal(ctx)
-	if err := h.queue.Cancel(ctx, p.OrganizationID, r.Execution, "token "+p.Name); err != nil {
+	if err := h.queue.CancelAs(ctx, actorOf(ctx), r.Execution); err != nil {
 		return nil, err
 	}
 	answer, err := h.execution(ctx, r.Execution)
@@ -179,7 +124,7 @@ func waitingJSON(ahead int, now capacity) *openapi.WaitingFor {
 func executionJSON(e *execution.Execution, waiting *openapi.WaitingFor) openapi.Execution {
 	l := listedJSON(e)
 	return openapi.Execution{
-		ID: l.ID, Number: l.Number, Status: l.Status, Source: l.Source, Workflow: l.Workflow, Version: l.Version, WorkflowID: l.WorkflowID,
+		ID: l.ID, Number: l.Number, Status: l.Status, Source: l.Source, Workflow: l.Workflow, Version: l.Version, WorkflowID: l.WorkflowID, Actor: l.Actor,
 		LastSeq: l.LastSeq, Priority: l.Priority, WorkerID: l.WorkerID, QueuedAt: l.QueuedAt, ClaimedAt: l.ClaimedAt, StartedAt: l.StartedAt,
 		CancelRequestedAt: l.CancelRequestedAt, FinishedAt: l.FinishedAt, Error: l.Error,
 		DeadlineAt: inUTC(e.DeadlineAt), Inputs: e.Inputs, Outputs: e.Outputs, WaitingFor: waiting,
@@ -189,7 +134,7 @@ func executionJSON(e *execution.Execution, waiting *openapi.WaitingFor) openapi.
 func listedJSON(e *execution.Execution) openapi.ExecutionListed {
 	return openapi.ExecutionListed{
 		ID: e.ID, Number: e.Number, Status: openapi.ExecutionStatus(e.Status), Source: openapi.ExecutionSource(e.Source),
-		Workflow: e.WorkflowSlug, Version: e.Version, WorkflowID: e.WorkflowID, LastSeq: e.LastSeq, Priority: e.Priority, WorkerID: e.WorkerID,
+		Workflow: e.WorkflowSlug, Version: e.Version, WorkflowID: e.WorkflowID, Actor: e.Actor, LastSeq: e.LastSeq, Priority: e.Priority, WorkerID: e.WorkerID,
 		QueuedAt: e.QueuedAt.UTC(), ClaimedAt: inUTC(e.ClaimedAt), StartedAt: inUTC(e.StartedAt),
 		CancelRequestedAt: inUTC(e.CancelRequestedAt), FinishedAt: inUTC(e.FinishedAt), Error: failureJSON(e.Failure),
 	}

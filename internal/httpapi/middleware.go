@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"net/url"
 	"regexp"
 	"runtime/debug"
 	"strings"
@@ -107,9 +108,13 @@ func (s *Server) boundBody(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// crossOrigin refuses writes that a browser makes for a page of another origin.
-func crossOrigin() echo.MiddlewareFunc {
+// crossOrigin refuses writes that a browser makes for a page of another origin: it would send the session's cookie along. The
+// public URL is an origin of ours, should a proxy give us another name.
+func crossOrigin(publicURL string) echo.MiddlewareFunc {
 	protection := http.NewCrossOriginProtection()
+	if address, err := url.Parse(publicURL); err == nil && address.Host != "" {
+		_ = protection.AddTrustedOrigin(address.Scheme + "://" + address.Host) // fails for what is no origin, and this is one
+	}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			if err := protection.Check(c.Request()); err != nil {

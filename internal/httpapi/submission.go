@@ -26,6 +26,11 @@ type submission struct {
 	files  []workflow.Content
 }
 
+// said is what the sender means, however it was sent.
+func (s *submission) said() any {
+	return []any{s.source, s.slug, s.files}
+}
+
 // compile checks the text, and that the files that came are those that it lists.
 func (s *submission) compile() (*workflow.Definition, error) {
 	def, diagnostics := workflow.Compile([]byte(s.source))

@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/rs/zerolog"
 
+	"foundry/internal/auth"
 	"foundry/internal/errs"
 	"foundry/internal/httpapi/openapi"
 	"foundry/internal/workflow"
@@ -90,9 +91,16 @@ func (s *Server) page(c echo.Context) error {
 	if err != nil {
 		return fmt.Errorf("parsing the page: %w", err)
 	}
-	header := c.Response().Header()
-	header.Set(echo.HeaderContentType, echo.MIMETextHTMLCharsetUTF8)
-	header.Set(echo.HeaderContentSecurityPolicy, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	shown := struct {
+		Version      string
+		Person       string // empty: nobody is signed in
+		Role         auth.Role
+		Organization string
+	}{Version: s.config.Version}
+	if p, ok := s.signedIn(c); ok {
+		shown.Person, shown.Role, shown.Organization = p.Name, p.Role, p.OrganizationName
+	}
+	pageHeaders(c)
 	c.Response().WriteHeader(http.StatusOK)
-	return page.Execute(c.Response(), struct{ Version string }{s.config.Version})
+	return page.Execute(c.Response(), shown)
 }

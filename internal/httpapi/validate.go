@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -127,6 +128,10 @@ func parameterValue(schema *openapi3.Schema, values []string) (any, error) {
 			return nil, errors.New("Must be true or false.") //nolint:staticcheck // a sentence for a person
 		}
 		return values[0] == "true", nil
+	case schema.Format == "date-time":
+		if _, err := time.Parse(time.RFC3339, values[0]); err != nil {
+			return nil, errors.New("Must be a time such as 2026-01-31T09:30:00Z.") //nolint:staticcheck // a sentence for a person
+		}
 	}
 	return values[0], nil
 }
@@ -164,6 +169,10 @@ func (o *operation) checkBody(c echo.Context) error {
 	body, err := io.ReadAll(request.Body)
 	if err != nil {
 		return bodyError(err)
+	}
+	// The deadline was for the body (boundBody); the answer may take longer.
+	if err := http.NewResponseController(c.Response()).SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("ending the time for a body: %w", err)
 	}
 	request.Body, request.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	if len(bytes.TrimSpace(body)) == 0 && !o.body.Required {

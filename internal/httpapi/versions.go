@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net/http"
 	"strconv"
 
+	"foundry/internal/auth"
 	"foundry/internal/httpapi/openapi"
 	"foundry/internal/workflow"
 )
@@ -33,7 +35,7 @@ func (h *handlers) ListVersions(ctx context.Context, r openapi.ListVersionsReque
 	versions, next := page(listVersions, versions, limit, func(v workflow.Version) string { return strconv.Itoa(v.Number) })
 	answer := openapi.ListVersions200JSONResponse{Data: make([]openapi.VersionSummary, 0, len(versions)), NextCursor: next}
 	for _, v := range versions {
-		answer.Data = append(answer.Data, openapi.VersionSummary{Version: v.Number, CreatedAt: v.CreatedAt.UTC()})
+		answer.Data = append(answer.Data, openapi.VersionSummary{Version: v.Number, CreatedAt: v.CreatedAt.UTC(), CreatedBy: v.CreatedBy})
 	}
 	return answer, nil
 }
@@ -46,7 +48,14 @@ func (h *handlers) CreateVersion(ctx context.Context, r openapi.CreateVersionReq
 	if err != nil {
 		return nil, err
 	}
-	w, err := h.workflows.Get(ctx, principal(ctx).OrganizationID, r.Workflow)
+	w, err := h.theWorkflow(ctx, r.Workflow, auth.VersionPush)
+	if err != nil {
+		return nil, err
+	}
+	guard, err := once(ctx, h.Server, r.Params.IdempotencyKey, "POST /workflows/"+w.ID.String()+"/versions", sent.said(),
+		func(number int, to http.ResponseWriter) error {
+			return versionCreated(w, number).VisitCreateVersionResponse(to)
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -54,16 +63,24 @@ func (h *handlers) CreateVersion(ctx context.Context, r openapi.CreateVersionReq
 	if err != nil {
 		return nil, err
 	}
-	number, err := h.workflows.AddVersion(ctx, w.ID, def.Name, sent.source, sent.files)
+	p := principal(ctx)
+	number, err := h.workflows.AddVersion(ctx, workflow.VersionParams{
+		WorkflowID: w.ID, OrganizationID: p.OrganizationID, Actor: actorOf(ctx), Name: def.Name, Source: sent.source, Files: sent.files,
+		Public: !auth.Can(p, auth.VersionPush, auth.Resource{OwnerID: w.OwnerID, HasSecrets: true}), Once: guard,
+	})
 	if err != nil {
 		return nil, err
 	}
+	return versionCreated(w, number), nil
+}
+
+func versionCreated(w *workflow.Workflow, number int) openapi.CreateVersion201JSONResponse {
 	return openapi.CreateVersion201JSONResponse{
 		Body: openapi.VersionCreated{Version: number},
 		Headers: openapi.CreateVersion201ResponseHeaders{
 			Location: fmt.Sprintf("%s/workflows/%s/versions/%d", apiPrefix, w.Slug, number),
 		},
-	}, nil
+	}
 }
 
 func (h *handlers) GetVersion(ctx context.Context, r openapi.GetVersionRequestObject) (openapi.GetVersionResponseObject, error) {
@@ -75,15 +92,20 @@ func (h *handlers) GetVersion(ctx context.Context, r openapi.GetVersionRequestOb
 	if err != nil {
 		return nil, err
 	}
+	tag := revisionTag(v.Number) // a version never changes
+	if unchanged(r.Params.IfNoneMatch, tag) {
+		return openapi.GetVersion304Response{Headers: openapi.GetVersion304ResponseHeaders{ETag: tag}}, nil
+	}
 	files, err := h.workflows.ContentInfos(ctx, w.ID, r.Version)
 	if err != nil {
 		return nil, err
 	}
-	answer := openapi.GetVersion200JSONResponse{
-		Version: v.Number, Grammar: v.Grammar, Source: v.Source, CreatedAt: v.CreatedAt.UTC(), Files: make([]openapi.FileInfo, 0, len(files)),
+	answer := openapi.Version{
+		Version: v.Number, Grammar: v.Grammar, Source: v.Source, CreatedAt: v.CreatedAt.UTC(), CreatedBy: v.CreatedBy,
+		Files: make([]openapi.FileInfo, 0, len(files)),
 	}
 	for _, f := range files {
 		answer.Files = append(answer.Files, openapi.FileInfo{Path: f.Path, Size: f.Size, Executable: f.Executable})
 	}
-	return answer, nil
+	return openapi.GetVersion200JSONResponse{Body: answer, Headers: openapi.GetVersion200ResponseHeaders{ETag: tag}}, nil
 }

@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"context"
+	"net/http"
 
+	"foundry/internal/auth"
 	"foundry/internal/errs"
 	"foundry/internal/httpapi/openapi"
 	"foundry/internal/workflow"
@@ -31,7 +33,51 @@ func (h *handlers) GetWorkflow(ctx context.Context, r openapi.GetWorkflowRequest
 	if err != nil {
 		return nil, err
 	}
-	return openapi.GetWorkflow200JSONResponse(workflowJSON(w)), nil
+	tag := revisionTag(w.Revision)
+	if unchanged(r.Params.IfNoneMatch, tag) {
+		return openapi.GetWorkflow304Response{Headers: openapi.GetWorkflow304ResponseHeaders{ETag: tag}}, nil
+	}
+	return openapi.GetWorkflow200JSONResponse{Body: workflowJSON(w), Headers: openapi.GetWorkflow200ResponseHeaders{ETag: tag}}, nil
+}
+
+func (h *handlers) UpdateWorkflow(ctx context.Context, r openapi.UpdateWorkflowRequestObject) (openapi.UpdateWorkflowResponseObject, error) {
+	change, err := h.workflowChange(ctx, r.Workflow, r.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	w, err := h.workflows.Rename(ctx, change, r.Body.Slug)
+	if err != nil {
+		return nil, err
+	}
+	return openapi.UpdateWorkflow200JSONResponse{
+		Body: workflowJSON(w), Headers: openapi.UpdateWorkflow200ResponseHeaders{ETag: revisionTag(w.Revision)},
+	}, nil
+}
+
+func (h *handlers) DeleteWorkflow(ctx context.Context, r openapi.DeleteWorkflowRequestObject) (openapi.DeleteWorkflowResponseObject, error) {
+	change, err := h.workflowChange(ctx, r.Workflow, r.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.workflows.Delete(ctx, change); err != nil {
+		return nil, err
+	}
+	return openapi.DeleteWorkflow204Response{}, nil
+}
+
+// workflowChange returns what a change is to be made to, if the principal may make it.
+func (h *handlers) workflowChange(ctx context.Context, ref string, ifMatch *string) (workflow.ChangeParams, error) {
+	w, err := h.theWorkflow(ctx, ref, auth.WorkflowWrite)
+	if err != nil {
+		return workflow.ChangeParams{}, err
+	}
+	revision, err := requiredRevision(ifMatch)
+	if err != nil {
+		return workflow.ChangeParams{}, err
+	}
+	return workflow.ChangeParams{
+		OrganizationID: principal(ctx).OrganizationID, WorkflowID: w.ID, Revision: revision, Actor: actorOf(ctx),
+	}, nil
 }
 
 func (h *handlers) CreateWorkflow(ctx context.Context, r openapi.CreateWorkflowRequestObject) (openapi.CreateWorkflowResponseObject, error) {
@@ -39,6 +85,13 @@ func (h *handlers) CreateWorkflow(ctx context.Context, r openapi.CreateWorkflowR
 	if r.JSONBody != nil {
 		sent, err = submissionFrom(r.JSONBody.Source, r.JSONBody.Slug, r.JSONBody.Files)
 	}
+	if err != nil {
+		return nil, err
+	}
+	guard, err := once(ctx, h.Server, r.Params.IdempotencyKey, "POST /workflows", sent.said(),
+		func(w *workflow.Workflow, to http.ResponseWriter) error {
+			return workflowCreated(w).VisitCreateWorkflowResponse(to)
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -54,15 +107,21 @@ func (h *handlers) CreateWorkflow(ctx context.Context, r openapi.CreateWorkflowR
 		return nil, errs.E(errs.Validation, "A slug has 1 to 64 small letters, digits and hyphens, and no hyphen at either end.").
 			With("/slug", "Choose one; none can be made from the workflow's name, or this one is not valid.")
 	}
+	p := principal(ctx)
 	w, err := h.workflows.Create(ctx, workflow.CreateParams{
-		OrganizationID: principal(ctx).OrganizationID, Slug: slug, Name: def.Name, Source: sent.source, Files: sent.files,
+		OrganizationID: p.OrganizationID, OwnerID: p.UserID, Actor: actorOf(ctx), Slug: slug, Name: def.Name,
+		Source: sent.source, Files: sent.files, Once: guard,
 	})
 	if err != nil {
 		return nil, err
 	}
+	return workflowCreated(w), nil
+}
+
+func workflowCreated(w *workflow.Workflow) openapi.CreateWorkflow201JSONResponse {
 	return openapi.CreateWorkflow201JSONResponse{
 		Body: workflowJSON(w), Headers: openapi.CreateWorkflow201ResponseHeaders{Location: apiPrefix + "/workflows/" + w.Slug},
-	}, nil
+	}
 }
 
 func (h *handlers) ValidateWorkflow(_ context.Context, r openapi.ValidateWorkflowRequestObject) (openapi.ValidateWorkflowResponseObject, error) {
@@ -72,7 +131,8 @@ func (h *handlers) ValidateWorkflow(_ context.Context, r openapi.ValidateWorkflo
 
 func workflowJSON(w *workflow.Workflow) openapi.Workflow {
 	return openapi.Workflow{
-		ID: w.ID, Slug: w.Slug, Name: w.Name, Version: w.LatestVersion, CreatedAt: w.CreatedAt.UTC(), UpdatedAt: w.UpdatedAt.UTC(),
+		ID: w.ID, Slug: w.Slug, Name: w.Name, Version: w.LatestVersion, OwnerID: w.OwnerID, HasSecrets: w.HasSecrets,
+		CreatedAt: w.CreatedAt.UTC(), UpdatedAt: w.UpdatedAt.UTC(),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"foundry/internal/audit"
 	"foundry/internal/errs"
 	"foundry/internal/execution"
 	"foundry/internal/postgres/dbsqlc"
@@ -19,11 +20,23 @@ import (
 // and run what runs on a cancel. A second request skips the latter. What commits first wins:
 // errs.Finished when it has ended, errs.NotFound when there is none.
 func (s *Store) Cancel(ctx context.Context, organizationID, id uuid.UUID, by string) error {
+	return s.cancel(ctx, organizationID, id, by, func(dbsqlc.DBTX) error { return nil })
+}
+
+// CancelAs is Cancel for a person or program, whose request goes on record in the same transaction.
+func (s *Store) CancelAs(ctx context.Context, by audit.Actor, id uuid.UUID) error {
+	return s.cancel(ctx, by.OrganizationID, id, string(by.Kind)+" "+by.Name, func(tx dbsqlc.DBTX) error {
+		return audit.Write(ctx, tx, audit.Entry{Actor: by, Action: audit.ExecutionCancel, ExecutionID: &id})
+	})
+}
+
+func (s *Store) cancel(ctx context.Context, organizationID, id uuid.UUID, by string, record func(dbsqlc.DBTX) error) error {
 	event, err := json.Marshal(map[string]any{"by": by})
 	if err != nil {
 		return fmt.Errorf("encoding an event: %w", err)
 	}
-	err = s.change(ctx, wake{work: true, ids: []uuid.UUID{id}}, func(q *dbsqlc.Queries) error {
+	err = s.transact(ctx, wake{work: true, ids: []uuid.UUID{id}}, func(tx dbsqlc.DBTX) error {
+		q := dbsqlc.New(tx)
 		row, err := q.ExecutionLock(ctx, id, organizationID)
 		if err != nil {
 			return err
@@ -33,10 +46,14 @@ func (s *Store) Cancel(ctx context.Context, organizationID, id uuid.UUID, by str
 		case status.Terminal():
 			return errs.E(errs.Finished, "The execution has already ended: it is %s.", status.Words())
 		case status == execution.Queued:
-			return q.ExecutionCancelQueued(ctx, execution.Day(id), event, id)
+			err = q.ExecutionCancelQueued(ctx, execution.Day(id), event, id)
 		default:
-			return q.ExecutionRequestCancel(ctx, execution.Day(id), event, id)
+			err = q.ExecutionRequestCancel(ctx, execution.Day(id), event, id)
 		}
+		if err != nil {
+			return err
+		}
+		return record(tx)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errs.E(errs.NotFound, "There is no execution with this id.")

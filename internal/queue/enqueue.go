@@ -12,6 +12,7 @@ import (
 
 	"foundry/internal/errs"
 	"foundry/internal/execution"
+	"foundry/internal/idempotency"
 	"foundry/internal/postgres/dbsqlc"
 )
 
@@ -21,10 +22,12 @@ type Request struct {
 	WorkflowID     uuid.UUID
 	Version        int
 	Source         execution.Source
-	Priority       int             // -10…10
-	Inputs         json.RawMessage // a JSON object with the defaults filled in
-	Timeout        time.Duration   // from the first claim; 0 is none
-	QueueTimeout   time.Duration   // the longest wait for the first claim
+	Actor          string                     // the name of who asks; may be empty
+	Priority       int                        // -10…10
+	Inputs         json.RawMessage            // a JSON object with the defaults filled in
+	Timeout        time.Duration              // from the first claim; 0 is none
+	QueueTimeout   time.Duration              // the longest wait for the first claim
+	Once           *idempotency.Guard[Queued] // nil: every time
 }
 
 // Queued is an admitted execution.
@@ -43,9 +46,11 @@ func (s *Store) Enqueue(ctx context.Context, r Request) (Queued, error) {
 		return Queued{}, err
 	}
 	var queued Queued
-	err = s.change(ctx, wake{work: true, ids: []uuid.UUID{params.ID}}, func(q *dbsqlc.Queries) error {
-		row, err := q.ExecutionEnqueue(ctx, params)
-		queued = Queued{ID: params.ID, Number: row.Number, QueuedAt: row.QueuedAt}
+	err = s.transact(ctx, wake{work: true, ids: []uuid.UUID{params.ID}}, func(tx dbsqlc.DBTX) (err error) {
+		queued, err = r.Once.Do(ctx, tx, func() (Queued, error) {
+			row, err := dbsqlc.New(tx).ExecutionEnqueue(ctx, params)
+			return Queued{ID: params.ID, Number: row.Number, QueuedAt: row.QueuedAt}, err
+		})
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -71,7 +76,7 @@ func enqueueParams(r Request) (dbsqlc.ExecutionEnqueueParams, error) {
 		timeout = &ms
 	}
 	return dbsqlc.ExecutionEnqueueParams{
-		WorkflowID: r.WorkflowID, OrganizationID: r.OrganizationID, ID: id, WorkflowVersion: int32(r.Version), Source: string(r.Source),
+		WorkflowID: r.WorkflowID, OrganizationID: r.OrganizationID, ID: id, WorkflowVersion: int32(r.Version), Source: string(r.Source), Actor: r.Actor,
 		Priority: int16(r.Priority), TimeoutMs: timeout, QueueTimeoutSeconds: r.QueueTimeout.Seconds(),
 		Inputs: r.Inputs, Day: execution.Day(id), Event: event,
 	}, nil

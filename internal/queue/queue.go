@@ -29,8 +29,13 @@ type wake struct {
 	ids  []uuid.UUID
 }
 
-// change is one transaction of two round trips, with its wake-up in it where the window allows.
+// change is transact with queries.
 func (s *Store) change(ctx context.Context, w wake, f func(q *dbsqlc.Queries) error) error {
+	return s.transact(ctx, w, func(tx dbsqlc.DBTX) error { return f(dbsqlc.New(tx)) })
+}
+
+// transact is one transaction of two round trips, with its wake-up in it where the window allows.
+func (s *Store) transact(ctx context.Context, w wake, f func(tx dbsqlc.DBTX) error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return err
@@ -38,7 +43,7 @@ func (s *Store) change(ctx context.Context, w wake, f func(q *dbsqlc.Queries) er
 	defer conn.Release()
 	tx := postgres.Begin(conn.Conn())
 	defer tx.Rollback(ctx)
-	if err := f(dbsqlc.New(tx)); err != nil {
+	if err := f(tx); err != nil {
 		return err
 	}
 	claim := s.notifier.Claim(w.work, w.ids)

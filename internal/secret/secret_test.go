@@ -12,9 +12,9 @@ func TestCheckKey(t *testing.T) {
 	t.Parallel()
 	for key, fault := range map[string]string{
 		"DATABASE_URL": "", "_a1": "", "x": "", "APATH": "", "LDAP": "", strings.Repeat("K", MaxKey): "",
-		"": "is not a name", "1A": "is not a name", "A-B": "is not a name", "A B": "is not a name", "Ä": "is not a name", "A\n": "is not a name", "A=B": "is not a name",
-		strings.Repeat("K", MaxKey+1): "is too long",
-		"FOUNDRY_X":                   "is reserved", "foundry_x": "is reserved", "LD_PRELOAD": "is reserved", "PATH": "is reserved", "Path_X": "is reserved",
+		"": "Is not a name.", "1A": "Is not a name.", "A-B": "Is not a name.", "A B": "Is not a name.", "Ä": "Is not a name.", "A\n": "Is not a name.", "A=B": "Is not a name.",
+		strings.Repeat("K", MaxKey+1): "Is too long.",
+		"FOUNDRY_X":                   "Is reserved.", "foundry_x": "Is reserved.", "LD_PRELOAD": "Is reserved.", "PATH": "Is reserved.", "Path_X": "Is reserved.",
 	} {
 		checkFault(t, key, CheckKey(key), "/key", fault)
 	}
@@ -29,12 +29,12 @@ func TestCheckValue(t *testing.T) {
 	}{
 		{"secret", true, ""},
 		{"short", false, ""},
-		{"short", true, "is too short to be masked"},
-		{"", false, "is empty"},
-		{"abc\x00def", true, "is not text"},
-		{"abc\xffdef", true, "is not text"},
+		{"short", true, "Is too short to be masked."},
+		{"", false, "Is empty."},
+		{"abc\x00def", true, "Is not text."},
+		{"abc\xffdef", true, "Is not text."},
 		{strings.Repeat("v", MaxValue), true, ""},
-		{strings.Repeat("v", MaxValue+1), true, "is too long"},
+		{strings.Repeat("v", MaxValue+1), true, "Is too long."},
 	} {
 		err := CheckValue(redact.Value(tt.value), tt.mask)
 		checkFault(t, tt.value[:min(10, len(tt.value))], err, "/value", tt.fault)

@@ -10,7 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"foundry/internal/audit"
 	"foundry/internal/errs"
+	"foundry/internal/idempotency"
 	"foundry/internal/postgres/dbsqlc"
 )
 
@@ -20,6 +22,9 @@ type Workflow struct {
 	Slug          string
 	Name          string
 	LatestVersion int
+	OwnerID       *uuid.UUID // the user who made it; nil for a token without a user
+	Revision      int64      // rises with every change
+	HasSecrets    bool
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 }
@@ -30,6 +35,7 @@ type Version struct {
 	Grammar   int // of the text, for Load
 	Source    string
 	CreatedAt time.Time
+	CreatedBy string // the name of a user or token; may be empty
 }
 
 // Content is a file that a version brings into the workspace.
@@ -60,65 +66,116 @@ func NewStore(pool *pgxpool.Pool) *Store {
 // CreateParams is a new workflow with its first version, which has been compiled without errors.
 type CreateParams struct {
 	OrganizationID uuid.UUID
+	OwnerID        *uuid.UUID
+	Actor          audit.Actor // zero: nothing is put on record
 	Slug           string
 	Name           string
 	Source         string
 	Files          []Content
+	Once           *idempotency.Guard[*Workflow] // nil: every time
 }
 
 // Create stores a workflow and its version 1. errs.Conflict when the slug is taken.
-func (s *Store) Create(ctx context.Context, p CreateParams) (*Workflow, error) {
-	id := uuid.Must(uuid.NewV7())
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		q := dbsqlc.New(tx)
-		n, err := q.WorkflowInsert(ctx, id, p.OrganizationID, p.Slug, p.Name)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return errs.E(errs.Conflict, "There is already a workflow with the slug %q.", p.Slug)
-		}
-		return insertVersion(ctx, q, id, 1, p.Source, p.Files)
+func (s *Store) Create(ctx context.Context, p CreateParams) (created *Workflow, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		created, err = p.Once.Do(ctx, tx, func() (*Workflow, error) { return create(ctx, tx, p) })
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("creating a workflow: %w", err)
 	}
-	return s.Get(ctx, p.OrganizationID, id.String())
+	return created, nil
+}
+
+func create(ctx context.Context, tx pgx.Tx, p CreateParams) (*Workflow, error) {
+	q := dbsqlc.New(tx)
+	row, err := q.WorkflowInsert(ctx, dbsqlc.WorkflowInsertParams{
+		ID: uuid.Must(uuid.NewV7()), OrganizationID: p.OrganizationID, Slug: p.Slug, Name: p.Name, OwnerID: p.OwnerID,
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, slugTaken(p.Slug)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := insertVersion(ctx, q, version{row.ID, 1, p.Source, p.Actor.Name, p.Files}); err != nil {
+		return nil, err
+	}
+	return workflowOf(dbsqlc.WorkflowGetRow(row)), record(ctx, tx, p.Actor, audit.WorkflowCreate, row.ID, row.Slug, nil)
+}
+
+// record puts a change on record, unless it was made by nobody in particular.
+func record(ctx context.Context, tx pgx.Tx, by audit.Actor, action audit.Action, id uuid.UUID, target string, data map[string]any) error {
+	if by.Kind == "" {
+		return nil
+	}
+	return audit.Write(ctx, tx, audit.Entry{Actor: by, Action: action, WorkflowID: &id, Target: target, Data: data})
+}
+
+// VersionParams is a new version, which has been compiled without errors.
+type VersionParams struct {
+	WorkflowID     uuid.UUID
+	OrganizationID uuid.UUID
+	Actor          audit.Actor // zero: nothing is put on record
+	Name           string      // of the text
+	Source         string
+	Files          []Content
+	Public         bool                    // refuse with errs.Forbidden if the workflow has secrets by now
+	Once           *idempotency.Guard[int] // nil: every time
 }
 
 // AddVersion stores the next version of a workflow, whose name becomes that of the text, and
 // returns its number.
-func (s *Store) AddVersion(ctx context.Context, workflowID uuid.UUID, name, source string, files []Content) (int, error) {
-	var number int32
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		q := dbsqlc.New(tx)
-		n, err := q.WorkflowAddVersion(ctx, name, workflowID)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return notFound()
-		}
-		if err != nil {
-			return err
-		}
-		number = n
-		return insertVersion(ctx, q, workflowID, number, source, files)
+func (s *Store) AddVersion(ctx context.Context, p VersionParams) (number int, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		number, err = p.Once.Do(ctx, tx, func() (int, error) { return addVersion(ctx, tx, p) })
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("adding a version: %w", err)
 	}
-	return int(number), nil
+	return number, nil
 }
 
-func insertVersion(ctx context.Context, q *dbsqlc.Queries, workflowID uuid.UUID, number int32, source string, files []Content) error {
-	if err := q.VersionInsert(ctx, workflowID, number, source); err != nil {
+func addVersion(ctx context.Context, tx pgx.Tx, p VersionParams) (int, error) {
+	q := dbsqlc.New(tx)
+	now, err := lock(ctx, q, p.OrganizationID, p.WorkflowID)
+	if err != nil {
+		return 0, err
+	}
+	if p.Public && now.HasSecrets {
+		return 0, errs.E(errs.Forbidden, "The workflow has secrets by now, so only its owner may push versions.")
+	}
+	number, err := q.WorkflowAddVersion(ctx, p.Name, p.WorkflowID)
+	if err != nil {
+		return 0, err
+	}
+	if err := insertVersion(ctx, q, version{p.WorkflowID, number, p.Source, p.Actor.Name, p.Files}); err != nil {
+		return 0, err
+	}
+	return int(number), record(ctx, tx, p.Actor, audit.VersionCreate, p.WorkflowID, now.Slug, map[string]any{"version": number})
+}
+
+// version is a row to insert, with its files.
+type version struct {
+	workflowID uuid.UUID
+	number     int32
+	source     string
+	by         string
+	files      []Content
+}
+
+func insertVersion(ctx context.Context, q *dbsqlc.Queries, v version) error {
+	if err := q.VersionInsert(ctx, v.workflowID, v.number, v.source, v.by); err != nil {
 		return err
 	}
-	rows := make([]dbsqlc.FileInsertParams, 0, len(files))
-	for _, f := range files {
+	rows := make([]dbsqlc.FileInsertParams, 0, len(v.files))
+	for _, f := range v.files {
 		content := f.Bytes
 		if content == nil {
 			content = []byte{} // an empty file, not NULL
 		}
-		rows = append(rows, dbsqlc.FileInsertParams{WorkflowID: workflowID, Version: number, Path: f.Path, Executable: f.Executable, Content: content})
+		rows = append(rows, dbsqlc.FileInsertParams{WorkflowID: v.workflowID, Version: v.number, Path: f.Path, Executable: f.Executable, Content: content})
 	}
 	_, err := q.FileInsert(ctx, rows)
 	return err
@@ -138,10 +195,7 @@ func (s *Store) Get(ctx context.Context, organizationID uuid.UUID, ref string) (
 	if err != nil {
 		return nil, fmt.Errorf("reading a workflow: %w", err)
 	}
-	return &Workflow{
-		ID: row.ID, Slug: row.Slug, Name: row.Name, LatestVersion: int(row.LatestVersion),
-		CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
-	}, nil
+	return workflowOf(row), nil
 }
 
 // List returns workflows by slug, from the one after afterSlug ("" for the first).
@@ -152,10 +206,7 @@ func (s *Store) List(ctx context.Context, organizationID uuid.UUID, afterSlug st
 	}
 	list := make([]Workflow, 0, len(rows))
 	for _, row := range rows {
-		list = append(list, Workflow{
-			ID: row.ID, Slug: row.Slug, Name: row.Name, LatestVersion: int(row.LatestVersion),
-			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
-		})
+		list = append(list, *workflowOf(dbsqlc.WorkflowGetRow(row)))
 	}
 	return list, nil
 }
@@ -169,7 +220,7 @@ func (s *Store) Version(ctx context.Context, workflowID uuid.UUID, number int) (
 	if err != nil {
 		return nil, fmt.Errorf("reading version %d: %w", number, err)
 	}
-	return &Version{Number: int(row.Version), Grammar: int(row.Grammar), Source: row.Source, CreatedAt: row.CreatedAt}, nil
+	return &Version{Number: int(row.Version), Grammar: int(row.Grammar), Source: row.Source, CreatedAt: row.CreatedAt, CreatedBy: row.CreatedBy}, nil
 }
 
 // Versions returns versions without their texts, newest first, below the number given.
@@ -180,7 +231,7 @@ func (s *Store) Versions(ctx context.Context, workflowID uuid.UUID, before, limi
 	}
 	list := make([]Version, 0, len(rows))
 	for _, row := range rows {
-		list = append(list, Version{Number: int(row.Version), CreatedAt: row.CreatedAt})
+		list = append(list, Version{Number: int(row.Version), CreatedAt: row.CreatedAt, CreatedBy: row.CreatedBy})
 	}
 	return list, nil
 }
@@ -209,6 +260,17 @@ func (s *Store) ContentInfos(ctx context.Context, workflowID uuid.UUID, number i
 		files = append(files, ContentInfo{Path: row.Path, Executable: row.Executable, Size: row.Size})
 	}
 	return files, nil
+}
+
+func workflowOf(row dbsqlc.WorkflowGetRow) *Workflow {
+	return &Workflow{
+		ID: row.ID, Slug: row.Slug, Name: row.Name, LatestVersion: int(row.LatestVersion), OwnerID: row.OwnerID,
+		Revision: row.Revision, HasSecrets: row.HasSecrets, CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
+	}
+}
+
+func slugTaken(slug string) error {
+	return errs.E(errs.Conflict, "There is already a workflow with the slug %q.", slug)
 }
 
 func notFound() error {

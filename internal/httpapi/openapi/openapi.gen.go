@@ -20,6 +20,30 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AuditEntryActorKind.
+const (
+	AuditEntryActorKindSystem AuditEntryActorKind = "system"
+	AuditEntryActorKindToken  AuditEntryActorKind = "token"
+	AuditEntryActorKindUser   AuditEntryActorKind = "user"
+	AuditEntryActorKindWorker AuditEntryActorKind = "worker"
+)
+
+// Valid indicates whether the value is a known member of the AuditEntryActorKind enum.
+func (e AuditEntryActorKind) Valid() bool {
+	switch e {
+	case AuditEntryActorKindSystem:
+		return true
+	case AuditEntryActorKindToken:
+		return true
+	case AuditEntryActorKindUser:
+		return true
+	case AuditEntryActorKindWorker:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DiagnosticSeverity.
 const (
 	Error   DiagnosticSeverity = "error"
@@ -299,6 +323,27 @@ func (e Scope) Valid() bool {
 	}
 }
 
+// Defines values for SecretImportRowResult.
+const (
+	Invalid  SecretImportRowResult = "invalid"
+	New      SecretImportRowResult = "new"
+	Replaces SecretImportRowResult = "replaces"
+)
+
+// Valid indicates whether the value is a known member of the SecretImportRowResult enum.
+func (e SecretImportRowResult) Valid() bool {
+	switch e {
+	case Invalid:
+		return true
+	case New:
+		return true
+	case Replaces:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for WaitingForReason.
 const (
 	WaitingForReasonSlot   WaitingForReason = "slot"
@@ -354,6 +399,42 @@ type AcceptInvitation struct {
 
 	// Token The one in the link.
 	Token string `json:"token"`
+}
+
+// AuditEntry defines model for AuditEntry.
+type AuditEntry struct {
+	// Action Such as `secret.reveal`.
+	Action string `json:"action"`
+
+	// Actor Name; an address for a user.
+	Actor     string              `json:"actor"`
+	ActorID   *openapi_types.UUID `json:"actor_id"`
+	ActorKind AuditEntryActorKind `json:"actor_kind"`
+
+	// Address Of the network; may be empty.
+	Address string `json:"address"`
+
+	// Data Any JSON object.
+	Data        JSONObject          `json:"data"`
+	ExecutionID *openapi_types.UUID `json:"execution_id"`
+	ID          openapi_types.UUID  `json:"id"`
+
+	// RequestID May be empty.
+	RequestID string `json:"request_id"`
+
+	// Target What it was done to: a key, slug, name or address; may be empty.
+	Target     string              `json:"target"`
+	Time       time.Time           `json:"time"`
+	WorkflowID *openapi_types.UUID `json:"workflow_id"`
+}
+
+// AuditEntryActorKind defines model for AuditEntry.ActorKind.
+type AuditEntryActorKind string
+
+// AuditPage defines model for AuditPage.
+type AuditPage struct {
+	Data       []AuditEntry `json:"data"`
+	NextCursor *string      `json:"next_cursor"`
 }
 
 // ChangePassword defines model for ChangePassword.
@@ -419,6 +500,8 @@ type EventPage struct {
 
 // Execution defines model for Execution.
 type Execution struct {
+	// Actor Name of the user or token that asked for it; may be empty.
+	Actor             string     `json:"actor"`
 	CancelRequestedAt *time.Time `json:"cancel_requested_at"`
 	ClaimedAt         *time.Time `json:"claimed_at"`
 	DeadlineAt        *time.Time `json:"deadline_at"`
@@ -461,6 +544,8 @@ type Execution struct {
 
 // ExecutionListed An execution without its inputs and outputs.
 type ExecutionListed struct {
+	// Actor Name of the user or token that asked for it; may be empty.
+	Actor             string     `json:"actor"`
 	CancelRequestedAt *time.Time `json:"cancel_requested_at"`
 	ClaimedAt         *time.Time `json:"claimed_at"`
 
@@ -880,6 +965,82 @@ type SandboxPage struct {
 // Scope A part of the API; `write` includes `read`, `*` everything.
 type Scope string
 
+// Secret defines model for Secret.
+type Secret struct {
+	Key string `json:"key"`
+
+	// LastUsedAt By an execution, to ten seconds.
+	LastUsedAt *time.Time `json:"last_used_at"`
+
+	// Mask Whether the value is masked in logs and outputs.
+	Mask      bool      `json:"mask"`
+	UpdatedAt time.Time `json:"updated_at"`
+
+	// UpdatedBy Name of the user or token.
+	UpdatedBy string `json:"updated_by"`
+
+	// Version The newest.
+	Version int `json:"version"`
+}
+
+// SecretImport defines model for SecretImport.
+type SecretImport struct {
+	// Text Lines of KEY=value, with the quotes and comments that .env files know. Nothing is expanded.
+	Text string `json:"text"`
+}
+
+// SecretImportRow defines model for SecretImportRow.
+type SecretImportRow struct {
+	// Key Null for a line that is no assignment.
+	Key *string `json:"key"`
+
+	// Line From 1.
+	Line int `json:"line"`
+
+	// Reason With `invalid`: a sentence.
+	Reason *string               `json:"reason"`
+	Result SecretImportRowResult `json:"result"`
+
+	// Version What was stored; null in a dry run.
+	Version *int `json:"version"`
+}
+
+// SecretImportRowResult defines model for SecretImportRow.Result.
+type SecretImportRowResult string
+
+// SecretImported defines model for SecretImported.
+type SecretImported struct {
+	Data   []SecretImportRow `json:"data"`
+	DryRun bool              `json:"dry_run"`
+}
+
+// SecretRevealed defines model for SecretRevealed.
+type SecretRevealed struct {
+	Key     string `json:"key"`
+	Value   string `json:"value"`
+	Version int    `json:"version"`
+}
+
+// SecretStored defines model for SecretStored.
+type SecretStored struct {
+	Key     string `json:"key"`
+	Version int    `json:"version"`
+}
+
+// SecretValue defines model for SecretValue.
+type SecretValue struct {
+	// Mask Whether to mask the value in logs and outputs.
+	Mask *bool `json:"mask,omitempty"`
+
+	// Value UTF-8 without NUL, at most 64 KiB; at least 6 bytes unless `mask` is false.
+	Value string `json:"value"`
+}
+
+// Secrets defines model for Secrets.
+type Secrets struct {
+	Data []Secret `json:"data"`
+}
+
 // Session defines model for Session.
 type Session struct {
 	// Address Of the network, at the sign-in.
@@ -1014,7 +1175,10 @@ type Validation struct {
 
 // Version defines model for Version.
 type Version struct {
-	CreatedAt time.Time  `json:"created_at"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// CreatedBy Name of the user or token; may be empty.
+	CreatedBy string     `json:"created_by"`
 	Files     []FileInfo `json:"files"`
 
 	// Grammar Of the text; a text that was accepted once compiles for ever.
@@ -1037,7 +1201,10 @@ type VersionPage struct {
 // VersionSummary defines model for VersionSummary.
 type VersionSummary struct {
 	CreatedAt time.Time `json:"created_at"`
-	Version   int       `json:"version"`
+
+	// CreatedBy Name of the user or token; may be empty.
+	CreatedBy string `json:"created_by"`
+	Version   int    `json:"version"`
 }
 
 // WaitingFor Why a queued execution does not run yet; null for any other.
@@ -1086,14 +1253,24 @@ type Workers struct {
 
 // Workflow defines model for Workflow.
 type Workflow struct {
-	CreatedAt time.Time          `json:"created_at"`
-	ID        openapi_types.UUID `json:"id"`
-	Name      string             `json:"name"`
-	Slug      string             `json:"slug"`
-	UpdatedAt time.Time          `json:"updated_at"`
+	CreatedAt  time.Time          `json:"created_at"`
+	HasSecrets bool               `json:"has_secrets"`
+	ID         openapi_types.UUID `json:"id"`
+	Name       string             `json:"name"`
+
+	// OwnerID The user who owns it; null when a token without a user made it.
+	OwnerID   *openapi_types.UUID `json:"owner_id"`
+	Slug      string              `json:"slug"`
+	UpdatedAt time.Time           `json:"updated_at"`
 
 	// Version The latest one.
 	Version int `json:"version"`
+}
+
+// WorkflowChange defines model for WorkflowChange.
+type WorkflowChange struct {
+	// Slug Made from the name when absent.
+	Slug Slug `json:"slug"`
 }
 
 // WorkflowPage defines model for WorkflowPage.
@@ -1108,14 +1285,44 @@ type CursorParam = string
 // ExecutionParam defines model for ExecutionParam.
 type ExecutionParam = openapi_types.UUID
 
+// IdempotencyKeyParam defines model for IdempotencyKeyParam.
+type IdempotencyKeyParam = string
+
+// IfMatchParam defines model for IfMatchParam.
+type IfMatchParam = string
+
+// IfNoneMatchParam defines model for IfNoneMatchParam.
+type IfNoneMatchParam = string
+
 // LimitParam defines model for LimitParam.
 type LimitParam = int
+
+// SecretKeyParam defines model for SecretKeyParam.
+type SecretKeyParam = string
 
 // WorkflowParam defines model for WorkflowParam.
 type WorkflowParam = string
 
 // Refused An error (RFC 9457).
 type Refused = Problem
+
+// ListAuditParams defines parameters for ListAudit.
+type ListAuditParams struct {
+	// Limit At most this many entries.
+	Limit *LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Action Only this action, such as `secret.reveal`.
+	Action *string `form:"action,omitempty" json:"action,omitempty"`
+
+	// Workflow Only what was done to this workflow. One that is deleted is named by its id.
+	Workflow *string `form:"workflow,omitempty" json:"workflow,omitempty"`
+
+	// Actor Only what was done by the user, token or worker of this name.
+	Actor *string `form:"actor,omitempty" json:"actor,omitempty"`
+}
 
 // ListExecutionsParams defines parameters for ListExecutions.
 type ListExecutionsParams struct {
@@ -1130,6 +1337,24 @@ type ListExecutionsParams struct {
 
 	// Workflow Only of this workflow (id or slug).
 	Workflow *string `form:"workflow,omitempty" json:"workflow,omitempty"`
+
+	// Source Only these; may be repeated.
+	Source *[]ExecutionSource `form:"source,omitempty" json:"source,omitempty"`
+
+	// Actor Only what this user or token asked for, by the name that the executions show.
+	Actor *string `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// CreatedAfter Only later ones, to the millisecond.
+	CreatedAfter *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
+
+	// CreatedBefore Only earlier ones, to the millisecond.
+	CreatedBefore *time.Time `form:"created_before,omitempty" json:"created_before,omitempty"`
+}
+
+// GetExecutionParams defines parameters for GetExecution.
+type GetExecutionParams struct {
+	// IfNoneMatch ETags that the caller has.
+	IfNoneMatch *IfNoneMatchParam `json:"If-None-Match,omitempty"`
 }
 
 // ListExecutionEventsParams defines parameters for ListExecutionEvents.
@@ -1206,6 +1431,51 @@ type ListWorkflowsParams struct {
 	Cursor *CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// CreateWorkflowParams defines parameters for CreateWorkflow.
+type CreateWorkflowParams struct {
+	// IdempotencyKey Names the request, so that it is carried out once however often it is sent. For 24 hours the same key and body get the first answer again, with `Idempotency-Replayed: true`; another body answers 422 with code `idempotency_key_reused`.
+	IdempotencyKey *IdempotencyKeyParam `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteWorkflowParams defines parameters for DeleteWorkflow.
+type DeleteWorkflowParams struct {
+	// IfMatch The ETag of what is to be changed; `*` for any.
+	IfMatch *IfMatchParam `json:"If-Match,omitempty"`
+}
+
+// GetWorkflowParams defines parameters for GetWorkflow.
+type GetWorkflowParams struct {
+	// IfNoneMatch ETags that the caller has.
+	IfNoneMatch *IfNoneMatchParam `json:"If-None-Match,omitempty"`
+}
+
+// UpdateWorkflowParams defines parameters for UpdateWorkflow.
+type UpdateWorkflowParams struct {
+	// IfMatch The ETag of what is to be changed; `*` for any.
+	IfMatch *IfMatchParam `json:"If-Match,omitempty"`
+}
+
+// CreateExecutionParams defines parameters for CreateExecution.
+type CreateExecutionParams struct {
+	// Wait Answer when the execution has ended, or after this many seconds (`30s`, at most `300s`); the body is then that of `GET /executions/{execution}`, and its status says whether it has ended.
+	Wait *string `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// IdempotencyKey Names the request, so that it is carried out once however often it is sent. For 24 hours the same key and body get the first answer again, with `Idempotency-Replayed: true`; another body answers 422 with code `idempotency_key_reused`.
+	IdempotencyKey *IdempotencyKeyParam `json:"Idempotency-Key,omitempty"`
+}
+
+// ImportSecretsParams defines parameters for ImportSecrets.
+type ImportSecretsParams struct {
+	// DryRun Only say what would happen.
+	DryRun *bool `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+}
+
+// SetSecretParams defines parameters for SetSecret.
+type SetSecretParams struct {
+	// IfMatch The ETag of what is to be changed; `*` for any.
+	IfMatch *IfMatchParam `json:"If-Match,omitempty"`
+}
+
 // ListVersionsParams defines parameters for ListVersions.
 type ListVersionsParams struct {
 	// Limit At most this many entries.
@@ -1213,6 +1483,18 @@ type ListVersionsParams struct {
 
 	// Cursor The `next_cursor` of the page before.
 	Cursor *CursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CreateVersionParams defines parameters for CreateVersion.
+type CreateVersionParams struct {
+	// IdempotencyKey Names the request, so that it is carried out once however often it is sent. For 24 hours the same key and body get the first answer again, with `Idempotency-Replayed: true`; another body answers 422 with code `idempotency_key_reused`.
+	IdempotencyKey *IdempotencyKeyParam `json:"Idempotency-Key,omitempty"`
+}
+
+// GetVersionParams defines parameters for GetVersion.
+type GetVersionParams struct {
+	// IfNoneMatch ETags that the caller has.
+	IfNoneMatch *IfNoneMatchParam `json:"If-None-Match,omitempty"`
 }
 
 // LoginJSONRequestBody defines body for Login for application/json ContentType.
@@ -1242,8 +1524,17 @@ type CreateWorkflowMultipartRequestBody = NewWorkflowForm
 // ValidateWorkflowJSONRequestBody defines body for ValidateWorkflow for application/json ContentType.
 type ValidateWorkflowJSONRequestBody = ValidateWorkflow
 
+// UpdateWorkflowJSONRequestBody defines body for UpdateWorkflow for application/json ContentType.
+type UpdateWorkflowJSONRequestBody = WorkflowChange
+
 // CreateExecutionJSONRequestBody defines body for CreateExecution for application/json ContentType.
 type CreateExecutionJSONRequestBody = NewExecution
+
+// ImportSecretsJSONRequestBody defines body for ImportSecrets for application/json ContentType.
+type ImportSecretsJSONRequestBody = SecretImport
+
+// SetSecretJSONRequestBody defines body for SetSecret for application/json ContentType.
+type SetSecretJSONRequestBody = SecretValue
 
 // CreateVersionJSONRequestBody defines body for CreateVersion for application/json ContentType.
 type CreateVersionJSONRequestBody = NewVersion
@@ -1253,6 +1544,9 @@ type CreateVersionMultipartRequestBody = NewVersionForm
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListAudit Who did what, newest first
+	// (GET /audit)
+	ListAudit(ctx echo.Context, params ListAuditParams) error
 	// Login Sign in with a password
 	// (POST /auth/login)
 	Login(ctx echo.Context) error
@@ -1267,7 +1561,7 @@ type ServerInterface interface {
 	ListExecutions(ctx echo.Context, params ListExecutionsParams) error
 	// GetExecution One execution
 	// (GET /executions/{execution})
-	GetExecution(ctx echo.Context, execution ExecutionParam) error
+	GetExecution(ctx echo.Context, execution ExecutionParam, params GetExecutionParams) error
 	// CancelExecution Ask for the end of an execution
 	// (POST /executions/{execution}/cancel)
 	CancelExecution(ctx echo.Context, execution ExecutionParam) error
@@ -1333,30 +1627,100 @@ type ServerInterface interface {
 	ListWorkflows(ctx echo.Context, params ListWorkflowsParams) error
 	// CreateWorkflow Create a workflow with its first version
 	// (POST /workflows)
-	CreateWorkflow(ctx echo.Context) error
+	CreateWorkflow(ctx echo.Context, params CreateWorkflowParams) error
 	// ValidateWorkflow Check a workflow text without storing it
 	// (POST /workflows/validate)
 	ValidateWorkflow(ctx echo.Context) error
+	// DeleteWorkflow Take a workflow and its secrets away
+	// (DELETE /workflows/{workflow})
+	DeleteWorkflow(ctx echo.Context, workflow WorkflowParam, params DeleteWorkflowParams) error
 	// GetWorkflow One workflow
 	// (GET /workflows/{workflow})
-	GetWorkflow(ctx echo.Context, workflow WorkflowParam) error
+	GetWorkflow(ctx echo.Context, workflow WorkflowParam, params GetWorkflowParams) error
+	// UpdateWorkflow Give a workflow another slug
+	// (PATCH /workflows/{workflow})
+	UpdateWorkflow(ctx echo.Context, workflow WorkflowParam, params UpdateWorkflowParams) error
 	// CreateExecution Queue an execution
 	// (POST /workflows/{workflow}/executions)
-	CreateExecution(ctx echo.Context, workflow WorkflowParam) error
+	CreateExecution(ctx echo.Context, workflow WorkflowParam, params CreateExecutionParams) error
+	// ListSecrets Secrets of a workflow by key, without their values
+	// (GET /workflows/{workflow}/secrets)
+	ListSecrets(ctx echo.Context, workflow WorkflowParam) error
+	// ImportSecrets Set secrets from the text of a .env file
+	// (POST /workflows/{workflow}/secrets/import)
+	ImportSecrets(ctx echo.Context, workflow WorkflowParam, params ImportSecretsParams) error
+	// DeleteSecret Take a secret away from executions to come
+	// (DELETE /workflows/{workflow}/secrets/{key})
+	DeleteSecret(ctx echo.Context, workflow WorkflowParam, key SecretKeyParam) error
+	// GetSecret One secret without its value
+	// (GET /workflows/{workflow}/secrets/{key})
+	GetSecret(ctx echo.Context, workflow WorkflowParam, key SecretKeyParam) error
+	// SetSecret Store the next version of a secret
+	// (PUT /workflows/{workflow}/secrets/{key})
+	SetSecret(ctx echo.Context, workflow WorkflowParam, key SecretKeyParam, params SetSecretParams) error
+	// RevealSecret Read a secret's value
+	// (POST /workflows/{workflow}/secrets/{key}/reveal)
+	RevealSecret(ctx echo.Context, workflow WorkflowParam, key SecretKeyParam) error
 	// ListVersions Versions of a workflow, newest first
 	// (GET /workflows/{workflow}/versions)
 	ListVersions(ctx echo.Context, workflow WorkflowParam, params ListVersionsParams) error
 	// CreateVersion Add a version
 	// (POST /workflows/{workflow}/versions)
-	CreateVersion(ctx echo.Context, workflow WorkflowParam) error
+	CreateVersion(ctx echo.Context, workflow WorkflowParam, params CreateVersionParams) error
 	// GetVersion One version with its text
 	// (GET /workflows/{workflow}/versions/{version})
-	GetVersion(ctx echo.Context, workflow WorkflowParam, version int) error
+	GetVersion(ctx echo.Context, workflow WorkflowParam, version int, params GetVersionParams) error
 }
 
 // ServerInterfaceWrapper converts echo contexts to parameters.
 type ServerInterfaceWrapper struct {
 	Handler ServerInterface
+}
+
+// ListAudit converts echo context to params.
+func (w *ServerInterfaceWrapper) ListAudit(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAuditParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "action" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "action", ctx.QueryParams(), &params.Action, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter action: %s", err))
+	}
+
+	// ------------- Optional query parameter "workflow" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "workflow", ctx.QueryParams(), &params.Workflow, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
+	}
+
+	// ------------- Optional query parameter "actor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "actor", ctx.QueryParams(), &params.Actor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter actor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListAudit(ctx, params)
+	return err
 }
 
 // Login converts echo context to params.
@@ -1420,6 +1784,34 @@ func (w *ServerInterfaceWrapper) ListExecutions(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
 	}
 
+	// ------------- Optional query parameter "source" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "source", ctx.QueryParams(), &params.Source, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter source: %s", err))
+	}
+
+	// ------------- Optional query parameter "actor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "actor", ctx.QueryParams(), &params.Actor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter actor: %s", err))
+	}
+
+	// ------------- Optional query parameter "created_after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "created_after", ctx.QueryParams(), &params.CreatedAfter, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter created_after: %s", err))
+	}
+
+	// ------------- Optional query parameter "created_before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "created_before", ctx.QueryParams(), &params.CreatedBefore, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter created_before: %s", err))
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ListExecutions(ctx, params)
 	return err
@@ -1436,8 +1828,28 @@ func (w *ServerInterfaceWrapper) GetExecution(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter execution: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetExecutionParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatchParam
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-None-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-None-Match: %s", err))
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.GetExecution(ctx, execution)
+	err = w.Handler.GetExecution(ctx, execution, params)
 	return err
 }
 
@@ -1871,8 +2283,28 @@ func (w *ServerInterfaceWrapper) ListWorkflows(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) CreateWorkflow(ctx echo.Context) error {
 	var err error
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateWorkflowParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKeyParam
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.CreateWorkflow(ctx)
+	err = w.Handler.CreateWorkflow(ctx, params)
 	return err
 }
 
@@ -1882,6 +2314,42 @@ func (w *ServerInterfaceWrapper) ValidateWorkflow(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ValidateWorkflow(ctx)
+	return err
+}
+
+// DeleteWorkflow converts echo context to params.
+func (w *ServerInterfaceWrapper) DeleteWorkflow(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "workflow" -------------
+	var workflow WorkflowParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "workflow", ctx.Param("workflow"), &workflow, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteWorkflowParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatchParam
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DeleteWorkflow(ctx, workflow, params)
 	return err
 }
 
@@ -1896,8 +2364,64 @@ func (w *ServerInterfaceWrapper) GetWorkflow(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetWorkflowParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatchParam
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-None-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-None-Match: %s", err))
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.GetWorkflow(ctx, workflow)
+	err = w.Handler.GetWorkflow(ctx, workflow, params)
+	return err
+}
+
+// UpdateWorkflow converts echo context to params.
+func (w *ServerInterfaceWrapper) UpdateWorkflow(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "workflow" -------------
+	var workflow WorkflowParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "workflow", ctx.Param("workflow"), &workflow, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateWorkflowParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatchParam
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UpdateWorkflow(ctx, workflow, params)
 	return err
 }
 
@@ -1912,8 +2436,191 @@ func (w *ServerInterfaceWrapper) CreateExecution(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateExecutionParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKeyParam
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.CreateExecution(ctx, workflow)
+	err = w.Handler.CreateExecution(ctx, workflow, params)
+	return err
+}
+
+// ListSecrets converts echo context to params.
+func (w *ServerInterfaceWrapper) ListSecrets(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "workflow" -------------
+	var workflow WorkflowParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "workflow", ctx.Param("workflow"), &workflow, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListSecrets(ctx, workflow)
+	return err
+}
+
+// ImportSecrets converts echo context to params.
+func (w *ServerInterfaceWrapper) ImportSecrets(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "workflow" -------------
+	var workflow WorkflowParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "workflow", ctx.Param("workflow"), &workflow, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ImportSecretsParams
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", ctx.QueryParams(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter dry_run: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ImportSecrets(ctx, workflow, params)
+	return err
+}
+
+// DeleteSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) DeleteSecret(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "workflow" -------------
+	var workflow WorkflowParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "workflow", ctx.Param("workflow"), &workflow, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
+	}
+
+	// ------------- Path parameter "key" -------------
+	var key SecretKeyParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "key", ctx.Param("key"), &key, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter key: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DeleteSecret(ctx, workflow, key)
+	return err
+}
+
+// GetSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) GetSecret(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "workflow" -------------
+	var workflow WorkflowParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "workflow", ctx.Param("workflow"), &workflow, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
+	}
+
+	// ------------- Path parameter "key" -------------
+	var key SecretKeyParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "key", ctx.Param("key"), &key, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter key: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetSecret(ctx, workflow, key)
+	return err
+}
+
+// SetSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) SetSecret(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "workflow" -------------
+	var workflow WorkflowParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "workflow", ctx.Param("workflow"), &workflow, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
+	}
+
+	// ------------- Path parameter "key" -------------
+	var key SecretKeyParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "key", ctx.Param("key"), &key, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter key: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetSecretParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatchParam
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetSecret(ctx, workflow, key, params)
+	return err
+}
+
+// RevealSecret converts echo context to params.
+func (w *ServerInterfaceWrapper) RevealSecret(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "workflow" -------------
+	var workflow WorkflowParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "workflow", ctx.Param("workflow"), &workflow, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
+	}
+
+	// ------------- Path parameter "key" -------------
+	var key SecretKeyParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "key", ctx.Param("key"), &key, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter key: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RevealSecret(ctx, workflow, key)
 	return err
 }
 
@@ -1960,8 +2667,28 @@ func (w *ServerInterfaceWrapper) CreateVersion(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter workflow: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateVersionParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKeyParam
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.CreateVersion(ctx, workflow)
+	err = w.Handler.CreateVersion(ctx, workflow, params)
 	return err
 }
 
@@ -1984,8 +2711,28 @@ func (w *ServerInterfaceWrapper) GetVersion(ctx echo.Context) error {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter version: %s", err))
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetVersionParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatchParam
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-None-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-None-Match: %s", err))
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.GetVersion(ctx, workflow, version)
+	err = w.Handler.GetVersion(ctx, workflow, version, params)
 	return err
 }
 
@@ -2036,6 +2783,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 		Handler: si,
 	}
 
+	router.GET(options.BaseURL+"/audit", wrapper.ListAudit, options.OperationMiddlewares["listAudit"]...)
 	router.POST(options.BaseURL+"/auth/login", wrapper.Login, options.OperationMiddlewares["login"]...)
 	router.POST(options.BaseURL+"/auth/logout", wrapper.Logout, options.OperationMiddlewares["logout"]...)
 	router.GET(options.BaseURL+"/events", wrapper.StreamEvents, options.OperationMiddlewares["streamEvents"]...)
@@ -2063,8 +2811,16 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/workers", wrapper.ListWorkers, options.OperationMiddlewares["listWorkers"]...)
 	router.GET(options.BaseURL+"/workflows", wrapper.ListWorkflows, options.OperationMiddlewares["listWorkflows"]...)
 	router.POST(options.BaseURL+"/workflows", wrapper.CreateWorkflow, options.OperationMiddlewares["createWorkflow"]...)
+	router.DELETE(options.BaseURL+"/workflows/:workflow", wrapper.DeleteWorkflow, options.OperationMiddlewares["deleteWorkflow"]...)
 	router.GET(options.BaseURL+"/workflows/:workflow", wrapper.GetWorkflow, options.OperationMiddlewares["getWorkflow"]...)
+	router.PATCH(options.BaseURL+"/workflows/:workflow", wrapper.UpdateWorkflow, options.OperationMiddlewares["updateWorkflow"]...)
 	router.POST(options.BaseURL+"/workflows/:workflow/executions", wrapper.CreateExecution, options.OperationMiddlewares["createExecution"]...)
+	router.GET(options.BaseURL+"/workflows/:workflow/secrets", wrapper.ListSecrets, options.OperationMiddlewares["listSecrets"]...)
+	router.DELETE(options.BaseURL+"/workflows/:workflow/secrets/:key", wrapper.DeleteSecret, options.OperationMiddlewares["deleteSecret"]...)
+	router.GET(options.BaseURL+"/workflows/:workflow/secrets/:key", wrapper.GetSecret, options.OperationMiddlewares["getSecret"]...)
+	router.PUT(options.BaseURL+"/workflows/:workflow/secrets/:key", wrapper.SetSecret, options.OperationMiddlewares["setSecret"]...)
+	router.POST(options.BaseURL+"/workflows/:workflow/secrets/:key/reveal", wrapper.RevealSecret, options.OperationMiddlewares["revealSecret"]...)
+	router.POST(options.BaseURL+"/workflows/:workflow/secrets/import", wrapper.ImportSecrets, options.OperationMiddlewares["importSecrets"]...)
 	router.GET(options.BaseURL+"/workflows/:workflow/versions", wrapper.ListVersions, options.OperationMiddlewares["listVersions"]...)
 	router.POST(options.BaseURL+"/workflows/:workflow/versions", wrapper.CreateVersion, options.OperationMiddlewares["createVersion"]...)
 	router.GET(options.BaseURL+"/workflows/:workflow/versions/:version", wrapper.GetVersion, options.OperationMiddlewares["getVersion"]...)
@@ -2073,6 +2829,45 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 }
 
 type RefusedApplicationProblemPlusJSONResponse Problem
+
+type ListAuditRequestObject struct {
+	Params ListAuditParams
+}
+
+type ListAuditResponseObject interface {
+	VisitListAuditResponse(w http.ResponseWriter) error
+}
+
+type ListAudit200JSONResponse AuditPage
+
+func (response ListAudit200JSONResponse) VisitListAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAuditdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListAuditdefaultApplicationProblemPlusJSONResponse) VisitListAuditResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
 
 type LoginRequestObject struct {
 	Body *LoginJSONRequestBody
@@ -2267,24 +3062,47 @@ func (response ListExecutionsdefaultApplicationProblemPlusJSONResponse) VisitLis
 
 type GetExecutionRequestObject struct {
 	Execution ExecutionParam `json:"execution"`
+	Params    GetExecutionParams
 }
 
 type GetExecutionResponseObject interface {
 	VisitGetExecutionResponse(w http.ResponseWriter) error
 }
 
-type GetExecution200JSONResponse Execution
+type GetExecution200ResponseHeaders struct {
+	ETag string
+}
+
+type GetExecution200JSONResponse struct {
+	Body    Execution
+	Headers GetExecution200ResponseHeaders
+}
 
 func (response GetExecution200JSONResponse) VisitGetExecutionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
+}
+
+type GetExecution304ResponseHeaders struct {
+	ETag string
+}
+
+type GetExecution304Response struct {
+	Headers GetExecution304ResponseHeaders
+}
+
+func (response GetExecution304Response) VisitGetExecutionResponse(w http.ResponseWriter) error {
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(304)
+	return nil
 }
 
 type GetExecutiondefaultApplicationProblemPlusJSONResponse struct {
@@ -3215,6 +4033,7 @@ func (response ListWorkflowsdefaultApplicationProblemPlusJSONResponse) VisitList
 }
 
 type CreateWorkflowRequestObject struct {
+	Params        CreateWorkflowParams
 	JSONBody      *CreateWorkflowJSONRequestBody
 	MultipartBody *multipart.Reader
 }
@@ -3301,26 +4120,83 @@ func (response ValidateWorkflowdefaultApplicationProblemPlusJSONResponse) VisitV
 	return err
 }
 
+type DeleteWorkflowRequestObject struct {
+	Workflow WorkflowParam `json:"workflow"`
+	Params   DeleteWorkflowParams
+}
+
+type DeleteWorkflowResponseObject interface {
+	VisitDeleteWorkflowResponse(w http.ResponseWriter) error
+}
+
+type DeleteWorkflow204Response struct {
+}
+
+func (response DeleteWorkflow204Response) VisitDeleteWorkflowResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteWorkflowdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteWorkflowdefaultApplicationProblemPlusJSONResponse) VisitDeleteWorkflowResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetWorkflowRequestObject struct {
 	Workflow WorkflowParam `json:"workflow"`
+	Params   GetWorkflowParams
 }
 
 type GetWorkflowResponseObject interface {
 	VisitGetWorkflowResponse(w http.ResponseWriter) error
 }
 
-type GetWorkflow200JSONResponse Workflow
+type GetWorkflow200ResponseHeaders struct {
+	ETag string
+}
+
+type GetWorkflow200JSONResponse struct {
+	Body    Workflow
+	Headers GetWorkflow200ResponseHeaders
+}
 
 func (response GetWorkflow200JSONResponse) VisitGetWorkflowResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
+}
+
+type GetWorkflow304ResponseHeaders struct {
+	ETag string
+}
+
+type GetWorkflow304Response struct {
+	Headers GetWorkflow304ResponseHeaders
+}
+
+func (response GetWorkflow304Response) VisitGetWorkflowResponse(w http.ResponseWriter) error {
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(304)
+	return nil
 }
 
 type GetWorkflowdefaultApplicationProblemPlusJSONResponse struct {
@@ -3340,8 +4216,58 @@ func (response GetWorkflowdefaultApplicationProblemPlusJSONResponse) VisitGetWor
 	return err
 }
 
+type UpdateWorkflowRequestObject struct {
+	Workflow WorkflowParam `json:"workflow"`
+	Params   UpdateWorkflowParams
+	Body     *UpdateWorkflowJSONRequestBody
+}
+
+type UpdateWorkflowResponseObject interface {
+	VisitUpdateWorkflowResponse(w http.ResponseWriter) error
+}
+
+type UpdateWorkflow200ResponseHeaders struct {
+	ETag string
+}
+
+type UpdateWorkflow200JSONResponse struct {
+	Body    Workflow
+	Headers UpdateWorkflow200ResponseHeaders
+}
+
+func (response UpdateWorkflow200JSONResponse) VisitUpdateWorkflowResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateWorkflowdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateWorkflowdefaultApplicationProblemPlusJSONResponse) VisitUpdateWorkflowResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateExecutionRequestObject struct {
 	Workflow WorkflowParam `json:"workflow"`
+	Params   CreateExecutionParams
 	Body     *CreateExecutionJSONRequestBody
 }
 
@@ -3377,6 +4303,266 @@ type CreateExecutiondefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreateExecutiondefaultApplicationProblemPlusJSONResponse) VisitCreateExecutionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSecretsRequestObject struct {
+	Workflow WorkflowParam `json:"workflow"`
+}
+
+type ListSecretsResponseObject interface {
+	VisitListSecretsResponse(w http.ResponseWriter) error
+}
+
+type ListSecrets200JSONResponse Secrets
+
+func (response ListSecrets200JSONResponse) VisitListSecretsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSecretsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListSecretsdefaultApplicationProblemPlusJSONResponse) VisitListSecretsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ImportSecretsRequestObject struct {
+	Workflow WorkflowParam `json:"workflow"`
+	Params   ImportSecretsParams
+	Body     *ImportSecretsJSONRequestBody
+}
+
+type ImportSecretsResponseObject interface {
+	VisitImportSecretsResponse(w http.ResponseWriter) error
+}
+
+type ImportSecrets200JSONResponse SecretImported
+
+func (response ImportSecrets200JSONResponse) VisitImportSecretsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ImportSecretsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ImportSecretsdefaultApplicationProblemPlusJSONResponse) VisitImportSecretsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteSecretRequestObject struct {
+	Workflow WorkflowParam  `json:"workflow"`
+	Key      SecretKeyParam `json:"key"`
+}
+
+type DeleteSecretResponseObject interface {
+	VisitDeleteSecretResponse(w http.ResponseWriter) error
+}
+
+type DeleteSecret204Response struct {
+}
+
+func (response DeleteSecret204Response) VisitDeleteSecretResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteSecretdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteSecretdefaultApplicationProblemPlusJSONResponse) VisitDeleteSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSecretRequestObject struct {
+	Workflow WorkflowParam  `json:"workflow"`
+	Key      SecretKeyParam `json:"key"`
+}
+
+type GetSecretResponseObject interface {
+	VisitGetSecretResponse(w http.ResponseWriter) error
+}
+
+type GetSecret200ResponseHeaders struct {
+	ETag string
+}
+
+type GetSecret200JSONResponse struct {
+	Body    Secret
+	Headers GetSecret200ResponseHeaders
+}
+
+func (response GetSecret200JSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSecretdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetSecretdefaultApplicationProblemPlusJSONResponse) VisitGetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSecretRequestObject struct {
+	Workflow WorkflowParam  `json:"workflow"`
+	Key      SecretKeyParam `json:"key"`
+	Params   SetSecretParams
+	Body     *SetSecretJSONRequestBody
+}
+
+type SetSecretResponseObject interface {
+	VisitSetSecretResponse(w http.ResponseWriter) error
+}
+
+type SetSecret200ResponseHeaders struct {
+	ETag string
+}
+
+type SetSecret200JSONResponse struct {
+	Body    SecretStored
+	Headers SetSecret200ResponseHeaders
+}
+
+func (response SetSecret200JSONResponse) VisitSetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSecretdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetSecretdefaultApplicationProblemPlusJSONResponse) VisitSetSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevealSecretRequestObject struct {
+	Workflow WorkflowParam  `json:"workflow"`
+	Key      SecretKeyParam `json:"key"`
+}
+
+type RevealSecretResponseObject interface {
+	VisitRevealSecretResponse(w http.ResponseWriter) error
+}
+
+type RevealSecret200ResponseHeaders struct {
+	CacheControl string
+}
+
+type RevealSecret200JSONResponse struct {
+	Body    SecretRevealed
+	Headers RevealSecret200ResponseHeaders
+}
+
+func (response RevealSecret200JSONResponse) VisitRevealSecretResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", fmt.Sprint(response.Headers.CacheControl))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevealSecretdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RevealSecretdefaultApplicationProblemPlusJSONResponse) VisitRevealSecretResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3430,6 +4616,7 @@ func (response ListVersionsdefaultApplicationProblemPlusJSONResponse) VisitListV
 
 type CreateVersionRequestObject struct {
 	Workflow      WorkflowParam `json:"workflow"`
+	Params        CreateVersionParams
 	JSONBody      *CreateVersionJSONRequestBody
 	MultipartBody *multipart.Reader
 }
@@ -3480,24 +4667,47 @@ func (response CreateVersiondefaultApplicationProblemPlusJSONResponse) VisitCrea
 type GetVersionRequestObject struct {
 	Workflow WorkflowParam `json:"workflow"`
 	Version  int           `json:"version"`
+	Params   GetVersionParams
 }
 
 type GetVersionResponseObject interface {
 	VisitGetVersionResponse(w http.ResponseWriter) error
 }
 
-type GetVersion200JSONResponse Version
+type GetVersion200ResponseHeaders struct {
+	ETag string
+}
+
+type GetVersion200JSONResponse struct {
+	Body    Version
+	Headers GetVersion200ResponseHeaders
+}
 
 func (response GetVersion200JSONResponse) VisitGetVersionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
+}
+
+type GetVersion304ResponseHeaders struct {
+	ETag string
+}
+
+type GetVersion304Response struct {
+	Headers GetVersion304ResponseHeaders
+}
+
+func (response GetVersion304Response) VisitGetVersionResponse(w http.ResponseWriter) error {
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(304)
+	return nil
 }
 
 type GetVersiondefaultApplicationProblemPlusJSONResponse struct {
@@ -3519,6 +4729,9 @@ func (response GetVersiondefaultApplicationProblemPlusJSONResponse) VisitGetVers
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ListAudit Who did what, newest first
+	// (GET /audit)
+	ListAudit(ctx context.Context, request ListAuditRequestObject) (ListAuditResponseObject, error)
 	// Login Sign in with a password
 	// (POST /auth/login)
 	Login(ctx context.Context, request LoginRequestObject) (LoginResponseObject, error)
@@ -3603,12 +4816,36 @@ type StrictServerInterface interface {
 	// ValidateWorkflow Check a workflow text without storing it
 	// (POST /workflows/validate)
 	ValidateWorkflow(ctx context.Context, request ValidateWorkflowRequestObject) (ValidateWorkflowResponseObject, error)
+	// DeleteWorkflow Take a workflow and its secrets away
+	// (DELETE /workflows/{workflow})
+	DeleteWorkflow(ctx context.Context, request DeleteWorkflowRequestObject) (DeleteWorkflowResponseObject, error)
 	// GetWorkflow One workflow
 	// (GET /workflows/{workflow})
 	GetWorkflow(ctx context.Context, request GetWorkflowRequestObject) (GetWorkflowResponseObject, error)
+	// UpdateWorkflow Give a workflow another slug
+	// (PATCH /workflows/{workflow})
+	UpdateWorkflow(ctx context.Context, request UpdateWorkflowRequestObject) (UpdateWorkflowResponseObject, error)
 	// CreateExecution Queue an execution
 	// (POST /workflows/{workflow}/executions)
 	CreateExecution(ctx context.Context, request CreateExecutionRequestObject) (CreateExecutionResponseObject, error)
+	// ListSecrets Secrets of a workflow by key, without their values
+	// (GET /workflows/{workflow}/secrets)
+	ListSecrets(ctx context.Context, request ListSecretsRequestObject) (ListSecretsResponseObject, error)
+	// ImportSecrets Set secrets from the text of a .env file
+	// (POST /workflows/{workflow}/secrets/import)
+	ImportSecrets(ctx context.Context, request ImportSecretsRequestObject) (ImportSecretsResponseObject, error)
+	// DeleteSecret Take a secret away from executions to come
+	// (DELETE /workflows/{workflow}/secrets/{key})
+	DeleteSecret(ctx context.Context, request DeleteSecretRequestObject) (DeleteSecretResponseObject, error)
+	// GetSecret One secret without its value
+	// (GET /workflows/{workflow}/secrets/{key})
+	GetSecret(ctx context.Context, request GetSecretRequestObject) (GetSecretResponseObject, error)
+	// SetSecret Store the next version of a secret
+	// (PUT /workflows/{workflow}/secrets/{key})
+	SetSecret(ctx context.Context, request SetSecretRequestObject) (SetSecretResponseObject, error)
+	// RevealSecret Read a secret's value
+	// (POST /workflows/{workflow}/secrets/{key}/reveal)
+	RevealSecret(ctx context.Context, request RevealSecretRequestObject) (RevealSecretResponseObject, error)
 	// ListVersions Versions of a workflow, newest first
 	// (GET /workflows/{workflow}/versions)
 	ListVersions(ctx context.Context, request ListVersionsRequestObject) (ListVersionsResponseObject, error)
@@ -3630,6 +4867,31 @@ func NewStrictHandler(ssi StrictServerInterface, middlewares []StrictMiddlewareF
 type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
+}
+
+// ListAudit operation middleware
+func (sh *strictHandler) ListAudit(ctx echo.Context, params ListAuditParams) error {
+	var request ListAuditRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAudit(ctx.Request().Context(), request.(ListAuditRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAudit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListAuditResponseObject); ok {
+		return validResponse.VisitListAuditResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
 }
 
 // Login operation middleware
@@ -3750,10 +5012,11 @@ func (sh *strictHandler) ListExecutions(ctx echo.Context, params ListExecutionsP
 }
 
 // GetExecution operation middleware
-func (sh *strictHandler) GetExecution(ctx echo.Context, execution ExecutionParam) error {
+func (sh *strictHandler) GetExecution(ctx echo.Context, execution ExecutionParam, params GetExecutionParams) error {
 	var request GetExecutionRequestObject
 
 	request.Execution = execution
+	request.Params = params
 
 	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.GetExecution(ctx.Request().Context(), request.(GetExecutionRequestObject))
@@ -4403,9 +5666,10 @@ func (sh *strictHandler) ListWorkflows(ctx echo.Context, params ListWorkflowsPar
 }
 
 // CreateWorkflow operation middleware
-func (sh *strictHandler) CreateWorkflow(ctx echo.Context) error {
+func (sh *strictHandler) CreateWorkflow(ctx echo.Context, params CreateWorkflowParams) error {
 	var request CreateWorkflowRequestObject
 
+	request.Params = params
 	if strings.HasPrefix(ctx.Request().Header.Get("Content-Type"), "application/json") {
 		var body CreateWorkflowJSONRequestBody
 		var err error
@@ -4504,11 +5768,38 @@ func (sh *strictHandler) ValidateWorkflow(ctx echo.Context) error {
 	return nil
 }
 
+// DeleteWorkflow operation middleware
+func (sh *strictHandler) DeleteWorkflow(ctx echo.Context, workflow WorkflowParam, params DeleteWorkflowParams) error {
+	var request DeleteWorkflowRequestObject
+
+	request.Workflow = workflow
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteWorkflow(ctx.Request().Context(), request.(DeleteWorkflowRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteWorkflow")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DeleteWorkflowResponseObject); ok {
+		return validResponse.VisitDeleteWorkflowResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetWorkflow operation middleware
-func (sh *strictHandler) GetWorkflow(ctx echo.Context, workflow WorkflowParam) error {
+func (sh *strictHandler) GetWorkflow(ctx echo.Context, workflow WorkflowParam, params GetWorkflowParams) error {
 	var request GetWorkflowRequestObject
 
 	request.Workflow = workflow
+	request.Params = params
 
 	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.GetWorkflow(ctx.Request().Context(), request.(GetWorkflowRequestObject))
@@ -4529,11 +5820,61 @@ func (sh *strictHandler) GetWorkflow(ctx echo.Context, workflow WorkflowParam) e
 	return nil
 }
 
+// UpdateWorkflow operation middleware
+func (sh *strictHandler) UpdateWorkflow(ctx echo.Context, workflow WorkflowParam, params UpdateWorkflowParams) error {
+	var request UpdateWorkflowRequestObject
+
+	request.Workflow = workflow
+	request.Params = params
+
+	var body UpdateWorkflowJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateWorkflow(ctx.Request().Context(), request.(UpdateWorkflowRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateWorkflow")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UpdateWorkflowResponseObject); ok {
+		return validResponse.VisitUpdateWorkflowResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // CreateExecution operation middleware
-func (sh *strictHandler) CreateExecution(ctx echo.Context, workflow WorkflowParam) error {
+func (sh *strictHandler) CreateExecution(ctx echo.Context, workflow WorkflowParam, params CreateExecutionParams) error {
 	var request CreateExecutionRequestObject
 
 	request.Workflow = workflow
+	request.Params = params
 
 	var body CreateExecutionJSONRequestBody
 	var err error
@@ -4580,6 +5921,208 @@ func (sh *strictHandler) CreateExecution(ctx echo.Context, workflow WorkflowPara
 	return nil
 }
 
+// ListSecrets operation middleware
+func (sh *strictHandler) ListSecrets(ctx echo.Context, workflow WorkflowParam) error {
+	var request ListSecretsRequestObject
+
+	request.Workflow = workflow
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSecrets(ctx.Request().Context(), request.(ListSecretsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSecrets")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListSecretsResponseObject); ok {
+		return validResponse.VisitListSecretsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ImportSecrets operation middleware
+func (sh *strictHandler) ImportSecrets(ctx echo.Context, workflow WorkflowParam, params ImportSecretsParams) error {
+	var request ImportSecretsRequestObject
+
+	request.Workflow = workflow
+	request.Params = params
+
+	var body ImportSecretsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ImportSecrets(ctx.Request().Context(), request.(ImportSecretsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ImportSecrets")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ImportSecretsResponseObject); ok {
+		return validResponse.VisitImportSecretsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DeleteSecret operation middleware
+func (sh *strictHandler) DeleteSecret(ctx echo.Context, workflow WorkflowParam, key SecretKeyParam) error {
+	var request DeleteSecretRequestObject
+
+	request.Workflow = workflow
+	request.Key = key
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteSecret(ctx.Request().Context(), request.(DeleteSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DeleteSecretResponseObject); ok {
+		return validResponse.VisitDeleteSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetSecret operation middleware
+func (sh *strictHandler) GetSecret(ctx echo.Context, workflow WorkflowParam, key SecretKeyParam) error {
+	var request GetSecretRequestObject
+
+	request.Workflow = workflow
+	request.Key = key
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSecret(ctx.Request().Context(), request.(GetSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetSecretResponseObject); ok {
+		return validResponse.VisitGetSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetSecret operation middleware
+func (sh *strictHandler) SetSecret(ctx echo.Context, workflow WorkflowParam, key SecretKeyParam, params SetSecretParams) error {
+	var request SetSecretRequestObject
+
+	request.Workflow = workflow
+	request.Key = key
+	request.Params = params
+
+	var body SetSecretJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetSecret(ctx.Request().Context(), request.(SetSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetSecretResponseObject); ok {
+		return validResponse.VisitSetSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RevealSecret operation middleware
+func (sh *strictHandler) RevealSecret(ctx echo.Context, workflow WorkflowParam, key SecretKeyParam) error {
+	var request RevealSecretRequestObject
+
+	request.Workflow = workflow
+	request.Key = key
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RevealSecret(ctx.Request().Context(), request.(RevealSecretRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevealSecret")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RevealSecretResponseObject); ok {
+		return validResponse.VisitRevealSecretResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListVersions operation middleware
 func (sh *strictHandler) ListVersions(ctx echo.Context, workflow WorkflowParam, params ListVersionsParams) error {
 	var request ListVersionsRequestObject
@@ -4607,10 +6150,11 @@ func (sh *strictHandler) ListVersions(ctx echo.Context, workflow WorkflowParam, 
 }
 
 // CreateVersion operation middleware
-func (sh *strictHandler) CreateVersion(ctx echo.Context, workflow WorkflowParam) error {
+func (sh *strictHandler) CreateVersion(ctx echo.Context, workflow WorkflowParam, params CreateVersionParams) error {
 	var request CreateVersionRequestObject
 
 	request.Workflow = workflow
+	request.Params = params
 	if strings.HasPrefix(ctx.Request().Header.Get("Content-Type"), "application/json") {
 		var body CreateVersionJSONRequestBody
 		var err error
@@ -4664,11 +6208,12 @@ func (sh *strictHandler) CreateVersion(ctx echo.Context, workflow WorkflowParam)
 }
 
 // GetVersion operation middleware
-func (sh *strictHandler) GetVersion(ctx echo.Context, workflow WorkflowParam, version int) error {
+func (sh *strictHandler) GetVersion(ctx echo.Context, workflow WorkflowParam, version int, params GetVersionParams) error {
 	var request GetVersionRequestObject
 
 	request.Workflow = workflow
 	request.Version = version
+	request.Params = params
 
 	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.GetVersion(ctx.Request().Context(), request.(GetVersionRequestObject))

@@ -93,20 +93,20 @@ WITH workflow AS (
     WHERE workflows.id = $1 AND workflows.deleted_at IS NULL AND workflows.organization_id = $2
     RETURNING workflows.id, organization_id, last_number
 ), execution AS (
-    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, priority, timeout_ms,
+    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
         last_seq, queued_at, queue_deadline_at)
-    SELECT $3, w.organization_id, w.id, $4, w.last_number, 'queued', $5, $6, $7,
-        1, now(), now() + make_interval(secs => $8::float8)
+    SELECT $3, w.organization_id, w.id, $4, w.last_number, 'queued', $5, $6, $7, $8,
+        1, now(), now() + make_interval(secs => $9::float8)
     FROM workflow w
     RETURNING id, number, priority, queued_at
 ), stored AS (
-    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $9 FROM execution e
+    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $10 FROM execution e
 ), place AS (
     INSERT INTO execution_queue (execution_id, run_order)
     SELECT e.id, e.queued_at - e.priority * interval '5 minutes' FROM execution e
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
-    SELECT $10, e.id, 1, 'execution.queued', $11::jsonb || jsonb_build_object('number', e.number) FROM execution e
+    SELECT $11, e.id, 1, 'execution.queued', $12::jsonb || jsonb_build_object('number', e.number) FROM execution e
 )
 SELECT number, queued_at FROM execution
 `
@@ -117,6 +117,7 @@ type ExecutionEnqueueParams struct {
 	ID                  uuid.UUID
 	WorkflowVersion     int32
 	Source              string
+	Actor               string
 	Priority            int16
 	TimeoutMs           *int64
 	QueueTimeoutSeconds float64
@@ -139,6 +140,7 @@ func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueuePara
 		arg.ID,
 		arg.WorkflowVersion,
 		arg.Source,
+		arg.Actor,
 		arg.Priority,
 		arg.TimeoutMs,
 		arg.QueueTimeoutSeconds,
@@ -152,7 +154,7 @@ func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueuePara
 }
 
 const executionGet = `-- name: ExecutionGet :one
-SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.priority, e.claim, e.last_seq,
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.claim, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at,
     d.inputs, d.outputs, d.error
 FROM executions e
@@ -169,6 +171,7 @@ type ExecutionGetRow struct {
 	Number            int64
 	Status            string
 	Source            string
+	Actor             string
 	Priority          int16
 	Claim             int64
 	LastSeq           int64
@@ -196,6 +199,7 @@ func (q *Queries) ExecutionGet(ctx context.Context, iD uuid.UUID, organizationID
 		&i.Number,
 		&i.Status,
 		&i.Source,
+		&i.Actor,
 		&i.Priority,
 		&i.Claim,
 		&i.LastSeq,
@@ -245,25 +249,17 @@ func (q *Queries) ExecutionHeads(ctx context.Context, ids []uuid.UUID) ([]Execut
 }
 
 const executionList = `-- name: ExecutionList :many
-SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.priority, e.last_seq,
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.organization_id = $1
-  AND ($2::uuid IS NULL OR e.id < $2)
-  AND ($3::uuid IS NULL OR e.workflow_id = $3)
-  AND ($4::text[] IS NULL OR e.status = ANY ($4::text[]))
-ORDER BY e.id DESC LIMIT $5
+WHERE e.id = ANY (ARRAY(
+    SELECT x.id FROM executions x
+    WHERE x.organization_id = $1 AND x.id >= $2::uuid AND x.id < $3::uuid
+    ORDER BY x.id DESC LIMIT $4))
+ORDER BY e.id DESC
 `
-
-type ExecutionListParams struct {
-	OrganizationID uuid.UUID
-	Before         *uuid.UUID
-	WorkflowID     *uuid.UUID
-	Statuses       []string
-	Lim            int32
-}
 
 type ExecutionListRow struct {
 	ID                uuid.UUID
@@ -273,6 +269,7 @@ type ExecutionListRow struct {
 	Number            int64
 	Status            string
 	Source            string
+	Actor             string
 	Priority          int16
 	LastSeq           int64
 	WorkerID          *uuid.UUID
@@ -284,15 +281,15 @@ type ExecutionListRow struct {
 	Error             []byte
 }
 
-// Newest first; the cursor is the last id of the page before (UUIDv7: ids are in order of time).
-// Index: executions_organization, executions_organization_status or executions_workflow.
-func (q *Queries) ExecutionList(ctx context.Context, arg ExecutionListParams) ([]ExecutionListRow, error) {
+// The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time). The page's ids are found
+// first, in one index; as an array they make the planner look each row up, whatever it guesses.
+// Index: executions_organization. PLAN_ALL
+func (q *Queries) ExecutionList(ctx context.Context, organizationID uuid.UUID, first uuid.UUID, below uuid.UUID, lim int32) ([]ExecutionListRow, error) {
 	rows, err := q.db.Query(ctx, executionList,
-		arg.OrganizationID,
-		arg.Before,
-		arg.WorkflowID,
-		arg.Statuses,
-		arg.Lim,
+		organizationID,
+		first,
+		below,
+		lim,
 	)
 	if err != nil {
 		return nil, err
@@ -309,6 +306,370 @@ func (q *Queries) ExecutionList(ctx context.Context, arg ExecutionListParams) ([
 			&i.Number,
 			&i.Status,
 			&i.Source,
+			&i.Actor,
+			&i.Priority,
+			&i.LastSeq,
+			&i.WorkerID,
+			&i.QueuedAt,
+			&i.ClaimedAt,
+			&i.StartedAt,
+			&i.FinishedAt,
+			&i.CancelRequestedAt,
+			&i.Error,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const executionListByActor = `-- name: ExecutionListByActor :many
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE e.id = ANY (ARRAY(
+    SELECT page.id FROM unnest($1::text[]) AS source (name), unnest($2::text[]) AS status (name), LATERAL (
+        SELECT x.id FROM executions x
+        WHERE x.organization_id = $3 AND x.actor = $4 AND x.source = source.name AND x.status = status.name AND x.id >= $5::uuid AND x.id < $6::uuid
+            AND ($7::uuid IS NULL OR x.workflow_id = $7)
+        ORDER BY x.id DESC LIMIT $8
+    ) page ORDER BY page.id DESC LIMIT $8))
+ORDER BY e.id DESC
+`
+
+type ExecutionListByActorParams struct {
+	Sources        []string
+	Statuses       []string
+	OrganizationID uuid.UUID
+	Actor          string
+	First          uuid.UUID
+	Below          uuid.UUID
+	WorkflowID     *uuid.UUID
+	Lim            int32
+}
+
+type ExecutionListByActorRow struct {
+	ID                uuid.UUID
+	WorkflowID        uuid.UUID
+	WorkflowSlug      string
+	WorkflowVersion   int32
+	Number            int64
+	Status            string
+	Source            string
+	Actor             string
+	Priority          int16
+	LastSeq           int64
+	WorkerID          *uuid.UUID
+	QueuedAt          time.Time
+	ClaimedAt         *time.Time
+	StartedAt         *time.Time
+	FinishedAt        *time.Time
+	CancelRequestedAt *time.Time
+	Error             []byte
+}
+
+// Index: executions_actor_set. The plan is that of ExecutionListBySet; a workflow filters what the index finds.
+func (q *Queries) ExecutionListByActor(ctx context.Context, arg ExecutionListByActorParams) ([]ExecutionListByActorRow, error) {
+	rows, err := q.db.Query(ctx, executionListByActor,
+		arg.Sources,
+		arg.Statuses,
+		arg.OrganizationID,
+		arg.Actor,
+		arg.First,
+		arg.Below,
+		arg.WorkflowID,
+		arg.Lim,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ExecutionListByActorRow{}
+	for rows.Next() {
+		var i ExecutionListByActorRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.WorkflowID,
+			&i.WorkflowSlug,
+			&i.WorkflowVersion,
+			&i.Number,
+			&i.Status,
+			&i.Source,
+			&i.Actor,
+			&i.Priority,
+			&i.LastSeq,
+			&i.WorkerID,
+			&i.QueuedAt,
+			&i.ClaimedAt,
+			&i.StartedAt,
+			&i.FinishedAt,
+			&i.CancelRequestedAt,
+			&i.Error,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const executionListBySet = `-- name: ExecutionListBySet :many
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE e.id = ANY (ARRAY(
+    SELECT page.id FROM unnest($1::text[]) AS source (name), unnest($2::text[]) AS status (name), LATERAL (
+        SELECT x.id FROM executions x
+        WHERE x.organization_id = $3 AND x.source = source.name AND x.status = status.name AND x.id >= $4::uuid AND x.id < $5::uuid
+        ORDER BY x.id DESC LIMIT $6
+    ) page ORDER BY page.id DESC LIMIT $6))
+ORDER BY e.id DESC
+`
+
+type ExecutionListBySetParams struct {
+	Sources        []string
+	Statuses       []string
+	OrganizationID uuid.UUID
+	First          uuid.UUID
+	Below          uuid.UUID
+	Lim            int32
+}
+
+type ExecutionListBySetRow struct {
+	ID                uuid.UUID
+	WorkflowID        uuid.UUID
+	WorkflowSlug      string
+	WorkflowVersion   int32
+	Number            int64
+	Status            string
+	Source            string
+	Actor             string
+	Priority          int16
+	LastSeq           int64
+	WorkerID          *uuid.UUID
+	QueuedAt          time.Time
+	ClaimedAt         *time.Time
+	StartedAt         *time.Time
+	FinishedAt        *time.Time
+	CancelRequestedAt *time.Time
+	Error             []byte
+}
+
+// Index: executions_organization_set, once per source and status. PLAN_SET
+func (q *Queries) ExecutionListBySet(ctx context.Context, arg ExecutionListBySetParams) ([]ExecutionListBySetRow, error) {
+	rows, err := q.db.Query(ctx, executionListBySet,
+		arg.Sources,
+		arg.Statuses,
+		arg.OrganizationID,
+		arg.First,
+		arg.Below,
+		arg.Lim,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ExecutionListBySetRow{}
+	for rows.Next() {
+		var i ExecutionListBySetRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.WorkflowID,
+			&i.WorkflowSlug,
+			&i.WorkflowVersion,
+			&i.Number,
+			&i.Status,
+			&i.Source,
+			&i.Actor,
+			&i.Priority,
+			&i.LastSeq,
+			&i.WorkerID,
+			&i.QueuedAt,
+			&i.ClaimedAt,
+			&i.StartedAt,
+			&i.FinishedAt,
+			&i.CancelRequestedAt,
+			&i.Error,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const executionListOfWorkflow = `-- name: ExecutionListOfWorkflow :many
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE e.id = ANY (ARRAY(
+    SELECT x.id FROM executions x
+    WHERE x.organization_id = $1 AND x.workflow_id = $2 AND x.id >= $3::uuid AND x.id < $4::uuid
+    ORDER BY x.id DESC LIMIT $5))
+ORDER BY e.id DESC
+`
+
+type ExecutionListOfWorkflowParams struct {
+	OrganizationID uuid.UUID
+	WorkflowID     uuid.UUID
+	First          uuid.UUID
+	Below          uuid.UUID
+	Lim            int32
+}
+
+type ExecutionListOfWorkflowRow struct {
+	ID                uuid.UUID
+	WorkflowID        uuid.UUID
+	WorkflowSlug      string
+	WorkflowVersion   int32
+	Number            int64
+	Status            string
+	Source            string
+	Actor             string
+	Priority          int16
+	LastSeq           int64
+	WorkerID          *uuid.UUID
+	QueuedAt          time.Time
+	ClaimedAt         *time.Time
+	StartedAt         *time.Time
+	FinishedAt        *time.Time
+	CancelRequestedAt *time.Time
+	Error             []byte
+}
+
+// Index: executions_workflow. The plan is that of ExecutionList.
+func (q *Queries) ExecutionListOfWorkflow(ctx context.Context, arg ExecutionListOfWorkflowParams) ([]ExecutionListOfWorkflowRow, error) {
+	rows, err := q.db.Query(ctx, executionListOfWorkflow,
+		arg.OrganizationID,
+		arg.WorkflowID,
+		arg.First,
+		arg.Below,
+		arg.Lim,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ExecutionListOfWorkflowRow{}
+	for rows.Next() {
+		var i ExecutionListOfWorkflowRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.WorkflowID,
+			&i.WorkflowSlug,
+			&i.WorkflowVersion,
+			&i.Number,
+			&i.Status,
+			&i.Source,
+			&i.Actor,
+			&i.Priority,
+			&i.LastSeq,
+			&i.WorkerID,
+			&i.QueuedAt,
+			&i.ClaimedAt,
+			&i.StartedAt,
+			&i.FinishedAt,
+			&i.CancelRequestedAt,
+			&i.Error,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const executionListOfWorkflowBySet = `-- name: ExecutionListOfWorkflowBySet :many
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE e.id = ANY (ARRAY(
+    SELECT page.id FROM unnest($1::text[]) AS source (name), unnest($2::text[]) AS status (name), LATERAL (
+        SELECT x.id FROM executions x
+        WHERE x.organization_id = $3 AND x.workflow_id = $4 AND x.source = source.name AND x.status = status.name AND x.id >= $5::uuid AND x.id < $6::uuid
+        ORDER BY x.id DESC LIMIT $7
+    ) page ORDER BY page.id DESC LIMIT $7))
+ORDER BY e.id DESC
+`
+
+type ExecutionListOfWorkflowBySetParams struct {
+	Sources        []string
+	Statuses       []string
+	OrganizationID uuid.UUID
+	WorkflowID     uuid.UUID
+	First          uuid.UUID
+	Below          uuid.UUID
+	Lim            int32
+}
+
+type ExecutionListOfWorkflowBySetRow struct {
+	ID                uuid.UUID
+	WorkflowID        uuid.UUID
+	WorkflowSlug      string
+	WorkflowVersion   int32
+	Number            int64
+	Status            string
+	Source            string
+	Actor             string
+	Priority          int16
+	LastSeq           int64
+	WorkerID          *uuid.UUID
+	QueuedAt          time.Time
+	ClaimedAt         *time.Time
+	StartedAt         *time.Time
+	FinishedAt        *time.Time
+	CancelRequestedAt *time.Time
+	Error             []byte
+}
+
+// Index: executions_workflow_set. The plan is that of ExecutionListBySet.
+func (q *Queries) ExecutionListOfWorkflowBySet(ctx context.Context, arg ExecutionListOfWorkflowBySetParams) ([]ExecutionListOfWorkflowBySetRow, error) {
+	rows, err := q.db.Query(ctx, executionListOfWorkflowBySet,
+		arg.Sources,
+		arg.Statuses,
+		arg.OrganizationID,
+		arg.WorkflowID,
+		arg.First,
+		arg.Below,
+		arg.Lim,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ExecutionListOfWorkflowBySetRow{}
+	for rows.Next() {
+		var i ExecutionListOfWorkflowBySetRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.WorkflowID,
+			&i.WorkflowSlug,
+			&i.WorkflowVersion,
+			&i.Number,
+			&i.Status,
+			&i.Source,
+			&i.Actor,
 			&i.Priority,
 			&i.LastSeq,
 			&i.WorkerID,

@@ -13,7 +13,7 @@ import (
 )
 
 const versionGet = `-- name: VersionGet :one
-SELECT version, grammar, source, created_at FROM workflow_versions WHERE workflow_id = $1 AND version = $2
+SELECT version, grammar, source, created_at, created_by FROM workflow_versions WHERE workflow_id = $1 AND version = $2
 `
 
 type VersionGetRow struct {
@@ -21,6 +21,7 @@ type VersionGetRow struct {
 	Grammar   int16
 	Source    string
 	CreatedAt time.Time
+	CreatedBy string
 }
 
 func (q *Queries) VersionGet(ctx context.Context, workflowID uuid.UUID, version int32) (VersionGetRow, error) {
@@ -31,21 +32,27 @@ func (q *Queries) VersionGet(ctx context.Context, workflowID uuid.UUID, version 
 		&i.Grammar,
 		&i.Source,
 		&i.CreatedAt,
+		&i.CreatedBy,
 	)
 	return i, err
 }
 
 const versionInsert = `-- name: VersionInsert :exec
-INSERT INTO workflow_versions (workflow_id, version, source) VALUES ($1, $2, $3)
+INSERT INTO workflow_versions (workflow_id, version, source, created_by) VALUES ($1, $2, $3, $4)
 `
 
-func (q *Queries) VersionInsert(ctx context.Context, workflowID uuid.UUID, version int32, source string) error {
-	_, err := q.db.Exec(ctx, versionInsert, workflowID, version, source)
+func (q *Queries) VersionInsert(ctx context.Context, workflowID uuid.UUID, version int32, source string, createdBy string) error {
+	_, err := q.db.Exec(ctx, versionInsert,
+		workflowID,
+		version,
+		source,
+		createdBy,
+	)
 	return err
 }
 
 const versionList = `-- name: VersionList :many
-SELECT version, created_at FROM workflow_versions
+SELECT version, created_at, created_by FROM workflow_versions
 WHERE workflow_id = $1 AND version < $2
 ORDER BY version DESC LIMIT $3
 `
@@ -53,6 +60,7 @@ ORDER BY version DESC LIMIT $3
 type VersionListRow struct {
 	Version   int32
 	CreatedAt time.Time
+	CreatedBy string
 }
 
 // Newest first; the cursor is the last version of the page before.
@@ -65,7 +73,7 @@ func (q *Queries) VersionList(ctx context.Context, workflowID uuid.UUID, before 
 	items := []VersionListRow{}
 	for rows.Next() {
 		var i VersionListRow
-		if err := rows.Scan(&i.Version, &i.CreatedAt); err != nil {
+		if err := rows.Scan(&i.Version, &i.CreatedAt, &i.CreatedBy); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -13,7 +13,7 @@ import (
 )
 
 const workflowAddVersion = `-- name: WorkflowAddVersion :one
-UPDATE workflows SET latest_version = latest_version + 1, name = $1, updated_at = now()
+UPDATE workflows SET latest_version = latest_version + 1, name = $1, revision = revision + 1, updated_at = now()
 WHERE id = $2 AND deleted_at IS NULL RETURNING latest_version
 `
 
@@ -25,9 +25,24 @@ func (q *Queries) WorkflowAddVersion(ctx context.Context, name string, iD uuid.U
 	return latest_version, err
 }
 
+const workflowDelete = `-- name: WorkflowDelete :exec
+WITH gone AS (
+    UPDATE workflows SET deleted_at = now(), revision = revision + 1, updated_at = now() WHERE workflows.id = $1
+)
+UPDATE secrets SET deleted_at = now() WHERE workflow_id = $1 AND secrets.deleted_at IS NULL
+`
+
+// The row stays, for its executions; its secrets go with it, and SecretErase takes their values.
+func (q *Queries) WorkflowDelete(ctx context.Context, id uuid.UUID) error {
+	_, err := q.db.Exec(ctx, workflowDelete, id)
+	return err
+}
+
 const workflowGet = `-- name: WorkflowGet :one
-SELECT id, slug, name, latest_version, created_at, updated_at FROM workflows
-WHERE organization_id = $1 AND deleted_at IS NULL AND (id = $2 OR slug = $3)
+SELECT id, slug, name, latest_version, owner_id, revision, created_at, updated_at,
+    EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = workflows.id AND s.deleted_at IS NULL) AS has_secrets
+FROM workflows
+WHERE organization_id = $1 AND workflows.deleted_at IS NULL AND (workflows.id = $2 OR slug = $3)
 `
 
 type WorkflowGetRow struct {
@@ -35,8 +50,11 @@ type WorkflowGetRow struct {
 	Slug          string
 	Name          string
 	LatestVersion int32
+	OwnerID       *uuid.UUID
+	Revision      int64
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+	HasSecrets    bool
 }
 
 // By id or slug. Index: workflows_pkey or workflows_slug.
@@ -48,34 +66,84 @@ func (q *Queries) WorkflowGet(ctx context.Context, organizationID uuid.UUID, iD 
 		&i.Slug,
 		&i.Name,
 		&i.LatestVersion,
+		&i.OwnerID,
+		&i.Revision,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.HasSecrets,
 	)
 	return i, err
 }
 
-const workflowInsert = `-- name: WorkflowInsert :execrows
-INSERT INTO workflows (id, organization_id, slug, name, latest_version) VALUES ($1, $2, $3, $4, 1)
+const workflowInsert = `-- name: WorkflowInsert :one
+INSERT INTO workflows (id, organization_id, slug, name, owner_id, latest_version) VALUES ($1, $2, $3, $4, $5, 1)
 ON CONFLICT (organization_id, slug) WHERE deleted_at IS NULL DO NOTHING
+RETURNING id, slug, name, latest_version, owner_id, revision, created_at, updated_at, false AS has_secrets
 `
 
-// Zero rows: the slug is taken.
-func (q *Queries) WorkflowInsert(ctx context.Context, iD uuid.UUID, organizationID uuid.UUID, slug string, name string) (int64, error) {
-	result, err := q.db.Exec(ctx, workflowInsert,
-		iD,
-		organizationID,
-		slug,
-		name,
+type WorkflowInsertParams struct {
+	ID             uuid.UUID
+	OrganizationID uuid.UUID
+	Slug           string
+	Name           string
+	OwnerID        *uuid.UUID
+}
+
+type WorkflowInsertRow struct {
+	ID            uuid.UUID
+	Slug          string
+	Name          string
+	LatestVersion int32
+	OwnerID       *uuid.UUID
+	Revision      int64
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	HasSecrets    bool
+}
+
+// No row: the slug is taken.
+func (q *Queries) WorkflowInsert(ctx context.Context, arg WorkflowInsertParams) (WorkflowInsertRow, error) {
+	row := q.db.QueryRow(ctx, workflowInsert,
+		arg.ID,
+		arg.OrganizationID,
+		arg.Slug,
+		arg.Name,
+		arg.OwnerID,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	var i WorkflowInsertRow
+	err := row.Scan(
+		&i.ID,
+		&i.Slug,
+		&i.Name,
+		&i.LatestVersion,
+		&i.OwnerID,
+		&i.Revision,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.HasSecrets,
+	)
+	return i, err
+}
+
+const workflowIsLive = `-- name: WorkflowIsLive :one
+SELECT EXISTS (
+    SELECT 1 FROM executions WHERE workflow_id = $1 AND status = ANY ('{queued,running,waiting}'::text[])
+      AND source = ANY ('{ui,api,schedule,webhook,execution,system}'::text[]))
+`
+
+// Whether executions have not ended. Index: executions_workflow_set, once per source and status.
+func (q *Queries) WorkflowIsLive(ctx context.Context, workflowID uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, workflowIsLive, workflowID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
 }
 
 const workflowList = `-- name: WorkflowList :many
-SELECT id, slug, name, latest_version, created_at, updated_at FROM workflows
-WHERE organization_id = $1 AND deleted_at IS NULL AND slug > $2::text
+SELECT id, slug, name, latest_version, owner_id, revision, created_at, updated_at,
+    EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = workflows.id AND s.deleted_at IS NULL) AS has_secrets
+FROM workflows
+WHERE organization_id = $1 AND workflows.deleted_at IS NULL AND slug > $2::text
 ORDER BY slug LIMIT $3
 `
 
@@ -84,8 +152,11 @@ type WorkflowListRow struct {
 	Slug          string
 	Name          string
 	LatestVersion int32
+	OwnerID       *uuid.UUID
+	Revision      int64
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+	HasSecrets    bool
 }
 
 // Index: workflows_slug; the cursor is the last slug of the page before.
@@ -103,8 +174,11 @@ func (q *Queries) WorkflowList(ctx context.Context, organizationID uuid.UUID, af
 			&i.Slug,
 			&i.Name,
 			&i.LatestVersion,
+			&i.OwnerID,
+			&i.Revision,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.HasSecrets,
 		); err != nil {
 			return nil, err
 		}
@@ -114,4 +188,58 @@ func (q *Queries) WorkflowList(ctx context.Context, organizationID uuid.UUID, af
 		return nil, err
 	}
 	return items, nil
+}
+
+const workflowLock = `-- name: WorkflowLock :one
+SELECT revision, slug, EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = workflows.id AND s.deleted_at IS NULL) AS has_secrets
+FROM workflows WHERE workflows.id = $1 AND organization_id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE
+`
+
+type WorkflowLockRow struct {
+	Revision   int64
+	Slug       string
+	HasSecrets bool
+}
+
+// Before a change that depends on what the row is. An enqueue takes the same lock, so it comes before or after.
+func (q *Queries) WorkflowLock(ctx context.Context, iD uuid.UUID, organizationID uuid.UUID) (WorkflowLockRow, error) {
+	row := q.db.QueryRow(ctx, workflowLock, iD, organizationID)
+	var i WorkflowLockRow
+	err := row.Scan(&i.Revision, &i.Slug, &i.HasSecrets)
+	return i, err
+}
+
+const workflowSetSlug = `-- name: WorkflowSetSlug :one
+UPDATE workflows SET slug = $1, revision = revision + 1, updated_at = now() WHERE workflows.id = $2 AND deleted_at IS NULL
+RETURNING id, slug, name, latest_version, owner_id, revision, created_at, updated_at,
+    EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = workflows.id AND s.deleted_at IS NULL) AS has_secrets
+`
+
+type WorkflowSetSlugRow struct {
+	ID            uuid.UUID
+	Slug          string
+	Name          string
+	LatestVersion int32
+	OwnerID       *uuid.UUID
+	Revision      int64
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	HasSecrets    bool
+}
+
+func (q *Queries) WorkflowSetSlug(ctx context.Context, slug string, iD uuid.UUID) (WorkflowSetSlugRow, error) {
+	row := q.db.QueryRow(ctx, workflowSetSlug, slug, iD)
+	var i WorkflowSetSlugRow
+	err := row.Scan(
+		&i.ID,
+		&i.Slug,
+		&i.Name,
+		&i.LatestVersion,
+		&i.OwnerID,
+		&i.Revision,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.HasSecrets,
+	)
+	return i, err
 }
