@@ -24,7 +24,6 @@ const (
 	listTokens      list = "t"
 	listMembers     list = "m"
 	listInvitations list = "i"
-	listAudit       list = "a"
 )
 
 func (l list) encode(key string) *string {
