@@ -24,6 +24,7 @@ const (
 	listTokens      list = "t"
 	listMembers     list = "m"
 	listInvitations list = "i"
+	listAudit       list = "a"
 )
 
 func (l list) encode(key string) *string {

@@ -73,6 +73,9 @@ func writeProblem(c echo.Context, problem openapi.Problem, status int, cause err
 		header.Set("WWW-Authenticate", `Bearer realm="foundry"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		after := 1
+		if limited, ok := errors.AsType[*rateError](cause); ok {
+			after = limited.retryAfter()
+		}
 		if wait, ok := errors.AsType[*auth.WaitError](cause); ok {
 			after = int(wait.Wait.Seconds())
 		}
@@ -161,6 +164,10 @@ func statusOf(code errs.Code) int {
 		return http.StatusConflict
 	case errs.Expired:
 		return http.StatusGone
+	case preconditionFailed:
+		return http.StatusPreconditionFailed
+	case preconditionRequired:
+		return http.StatusPreconditionRequired
 	case errs.TooLarge:
 		return http.StatusRequestEntityTooLarge
 	case unsupportedMediaType:

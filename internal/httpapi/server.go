@@ -23,12 +23,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"foundry/internal/audit"
 	"foundry/internal/auth"
 	"foundry/internal/errs"
 	"foundry/internal/event"
 	"foundry/internal/execution"
 	"foundry/internal/httpapi/openapi"
+	"foundry/internal/idempotency"
 	"foundry/internal/queue"
+	"foundry/internal/secret"
 	"foundry/internal/stream"
 	"foundry/internal/workflow"
 )
@@ -58,7 +61,11 @@ type Config struct {
 	Checks    []Check // of /readyz, besides the database and its partitions
 	// DrainTimeout is how long requests in flight have after Run's context has ended. Default 10 s.
 	DrainTimeout time.Duration
-	BodyTimeout  time.Duration // for the client to send a body; default one minute
+	BodyTimeout  time.Duration   // for the client to send a body; default one minute
+	Keys         *secret.Keyring // nil: secrets cannot be set or revealed
+	RevealOff    bool            // no value is ever answered
+	// Reads and Writes are what a principal may ask of this process. Default 200 a second after a burst of 400, and 50 after 200.
+	Reads, Writes Rate
 }
 
 // Server answers HTTP. It belongs to one process and may be asked by any number of connections.
@@ -75,6 +82,10 @@ type Server struct {
 	events     *event.Store
 	machines   *store
 	hub        *stream.Hub
+	secrets    *secret.Store
+	audit      *audit.Store
+	answers    *idempotency.Store
+	limits     *limits
 }
 
 // New returns a server that is not listening yet.
@@ -86,6 +97,12 @@ func New(c Config) (*Server, error) {
 	c.Environment = cmp.Or(c.Environment, "production")
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, drainTimeout)
 	c.BodyTimeout = cmp.Or(c.BodyTimeout, readTimeout)
+	if c.Reads == (Rate{}) {
+		c.Reads = Rate{PerSecond: 200, Burst: 400}
+	}
+	if c.Writes == (Rate{}) {
+		c.Writes = Rate{PerSecond: 50, Burst: 200}
+	}
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()
 	}
@@ -98,6 +115,8 @@ func New(c Config) (*Server, error) {
 		config: c, echo: echo.New(), contract: contract, log: c.Log, metrics: newMetrics(c.Registry, machines, c.Log),
 		tokens: auth.NewStore(c.Pool), queue: c.Queue, workflows: workflow.NewStore(c.Pool),
 		executions: execution.NewStore(c.Pool), events: event.NewStore(c.Pool), machines: machines, hub: c.Hub,
+		secrets: secret.NewStore(c.Pool, c.Keys), audit: audit.NewStore(c.Pool), answers: idempotency.NewStore(c.Pool),
+		limits: newLimits(c.Reads, c.Writes),
 	}
 	s.routes()
 	return s, nil
@@ -109,7 +128,7 @@ func (s *Server) routes() {
 	e.IPExtractor = echo.ExtractIPFromXFFHeader(echo.TrustIPRange(sharedAddresses()))
 	e.Logger.SetOutput(io.Discard) // what it would say comes back as errors
 	e.HTTPErrorHandler = func(err error, c echo.Context) { s.fail(c, err) }
-	e.Use(s.identify, s.observe, s.answerErrors, recoverPanics, s.boundBody, crossOrigin(s.config.PublicURL), inAPI(s.authenticate), inAPI(s.validate))
+	e.Use(s.identify, s.observe, s.answerErrors, recoverPanics, s.boundBody, crossOrigin(s.config.PublicURL), inAPI(s.authenticate), inAPI(s.limit), inAPI(s.validate))
 
 	e.GET("/", s.page)
 	s.authPages(e)
@@ -119,7 +138,7 @@ func (s *Server) routes() {
 	e.GET("/api/openapi.json", s.contract.serve)
 	e.GET("/schema/workflow.json", workflowSchema)
 
-	strict := openapi.NewStrictHandler(&handlers{s}, []openapi.StrictMiddlewareFunc{s.live})
+	strict := openapi.NewStrictHandler(&handlers{s}, []openapi.StrictMiddlewareFunc{s.live, s.replay, s.permit})
 	openapi.RegisterHandlersWithBaseURL(e, strict, apiPrefix)
 }
 
