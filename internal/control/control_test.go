@@ -126,7 +126,7 @@ func TestOneLeads(t *testing.T) {
 	}
 	stop()
 	id := b.due() // there is no leader
-	_, ended = b.background(b.two.lead)
+	b.background(b.two.lead)
 	b.awaitTimedOut(id)
 	if pid := b.leader(); pid == 0 || pid == first {
 		t.Errorf("the lock is held by %d, it was by %d", pid, first)

@@ -152,8 +152,16 @@ func TestFailuresOfTheDatabase(t *testing.T) {
 		code    string
 		retried bool
 	}{
-		{"40001", true}, {"40P01", true}, {"53300", true}, {"55P03", true}, {"57014", true}, {"58030", true}, {"25006", true}, {"08006", true},
-		{"XX000", false}, {"42703", false},
+		{"40001", true},
+		{"40P01", true},
+		{"53300", true},
+		{"55P03", true},
+		{"57014", true},
+		{"58030", true},
+		{"25006", true},
+		{"08006", true},
+		{"XX000", false},
+		{"42703", false},
 	} {
 		id := b.claimed(1)[0]
 		pgtest.Exec(t, b.pool, "ALTER SEQUENCE times RESTART")

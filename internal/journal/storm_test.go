@@ -66,7 +66,7 @@ func TestNoDeadlocks(t *testing.T) {
 }
 
 func (s *storm) any() (place int, id uuid.UUID) {
-	place = rand.IntN(len(s.live)) //nolint:gosec // any will do
+	place = rand.IntN(len(s.live))
 	return place, *s.live[place].Load()
 }
 
@@ -110,11 +110,11 @@ func (s *storm) deadlines(ctx context.Context) {
 func (s *storm) write(n int) func(ctx context.Context) {
 	return func(ctx context.Context) {
 		answers := make(chan error, len(s.live))
-		for _, place := range rand.Perm(len(s.live)) { //nolint:gosec // any will do
+		for _, place := range rand.Perm(len(s.live)) {
 			id := *s.live[place].Load()
 			e, run := started(id, execution.NewID().String())
 			e.Cursors = []journal.Cursor{{NodeRunID: run.ID}}
-			if rand.IntN(8) == 0 { //nolint:gosec // any will do
+			if rand.IntN(8) == 0 {
 				e.End = &journal.End{Status: execution.Failed}
 				e.Records = append(e.Records, journal.Record{Type: event.ExecutionFailed})
 			}

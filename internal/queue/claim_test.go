@@ -149,7 +149,7 @@ func TestClaimNeverWaits(t *testing.T) {
 		{"SELECT 1 FROM execution_queue WHERE execution_id = $1 FOR UPDATE", ids[1]},
 		{"SELECT 1 FROM workflows WHERE id = $1 FOR NO KEY UPDATE", b.workflow}, // as an enqueue holds it
 	} {
-		defer b.lock(lock.sql, lock.id)()
+		t.Cleanup(b.lock(lock.sql, lock.id))
 	}
 	// A claim that waited for a lock would fail.
 	pool := pgtest.Open(t, b.url+"&lock_timeout=1", postgres.Options{})
