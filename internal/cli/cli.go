@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,7 +64,7 @@ func newRoot(a *app) *cobra.Command {
 		a.workflowCommand(), a.validateCommand(),
 		a.runCommand(), a.logsCommand(), a.executionsCommand(), a.cancelCommand(),
 		commands(&cobra.Command{Use: "secrets", Short: "Look after secrets"}, a.rekeyCommand()),
-		a.keygenCommand(), a.adminCommand(), a.versionCommand(),
+		a.keygenCommand(), a.loginCommand(), a.tokensCommand(), a.adminCommand(), a.versionCommand(),
 	)
 	return root
 }
@@ -100,7 +101,7 @@ func takes(names ...string) cobra.PositionalArgs {
 }
 
 // connect returns the server that the environment names, else the one of the nearest
-// .foundry/dev.json, from the working directory upwards.
+// .foundry/dev.json, from the working directory upwards, else the one of `foundry login`.
 func (a *app) connect() (*server, error) {
 	c, err := config.Load[config.Client]()
 	if err != nil {
@@ -111,15 +112,12 @@ func (a *app) connect() (*server, error) {
 	}
 	dev, err := nearestDev()
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, usage("No server is known here. Start one with `foundry dev`, or set FOUNDRY_URL and FOUNDRY_TOKEN.")
+		return connectLogin(string(c.Token))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if c.Token != "" {
-		dev.Token = string(c.Token)
-	}
-	return newServer(dev.URL, dev.Token)
+	return newServer(dev.URL, cmp.Or(string(c.Token), dev.Token))
 }
 
 // nearestDev reads the nearest .foundry/dev.json. os.ErrNotExist when there is none.

@@ -13,6 +13,7 @@ import (
 
 	"foundry/api/client"
 	"foundry/examples"
+	"foundry/internal/auth"
 	"foundry/internal/config"
 	"foundry/internal/devstack"
 	"foundry/internal/workflow"
@@ -21,6 +22,7 @@ import (
 const (
 	devAddr    = "127.0.0.1:8080"
 	devExample = "hello.yaml"
+	devUser    = "dev@localhost"
 )
 
 func (a *app) devCommand() *cobra.Command {
@@ -102,6 +104,9 @@ func (a *app) useDev(ctx context.Context, stack devstack.Stack, term *terminal, 
 		report(a.Err, err, false)
 	}
 	a.printNext(stack, term)
+	if err := printSignIn(ctx, stack, term); err != nil {
+		report(a.Err, err, false)
+	}
 	<-ctx.Done()
 	term.printf("Foundry stops; commands that run go on.")
 	return nil
@@ -160,4 +165,16 @@ func (a *app) printNext(stack devstack.Stack, term *terminal) {
 		term.printf("  %-40s %s", line[0], term.paint(dim, line[1]))
 	}
 	term.printf("Ctrl-C stops everything here.")
+}
+
+// printSignIn shows a link for the first person. Whoever can read this terminal could make one on the database as well.
+func printSignIn(ctx context.Context, stack devstack.Stack, term *terminal) error {
+	link, err := devstack.NewSignInLink(ctx, stack.DatabaseURL, stack.URL, auth.EnsureUser{Email: devUser, Name: "Developer"})
+	if err != nil {
+		return err
+	}
+	term.printf("")
+	term.printf("To sign in in a browser, open this link. It is good once, for 10 minutes:")
+	term.printf("  %s", link)
+	return nil
 }

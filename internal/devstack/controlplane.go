@@ -31,6 +31,8 @@ type ControlPlane struct {
 	Listener    net.Listener
 	Log         zerolog.Logger
 	Version     string
+	Environment string // the installation's name; empty: production
+	PublicURL   string // without a slash at the end; empty: what requests say
 	// Drain is how long requests in flight have when it stops.
 	Drain time.Duration
 }
@@ -63,7 +65,7 @@ func (c ControlPlane) Run(ctx context.Context) error {
 	executions := queue.NewStore(pool, notifier)
 	server, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // it reads what is embedded
 		Pool: pool, Queue: executions, Hub: hub, Log: part(c.Log, "http"),
-		Registry: registry, Version: c.Version, DrainTimeout: c.Drain,
+		Registry: registry, Version: c.Version, Environment: c.Environment, PublicURL: c.PublicURL, DrainTimeout: c.Drain,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"foundry/api/client"
+)
+
+func (a *app) tokensCommand() *cobra.Command {
+	var scopes []string
+	var role string
+	days := 90
+	create := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make an API token and print it: nobody can read it again",
+		Args:  takes("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.createToken(cmd.Context(), client.NewToken{
+				Name: args[0], Scopes: scopesOf(scopes), Role: client.Role(role), ExpiresInDays: days,
+			})
+		},
+	}
+	create.Flags().StringSliceVar(&scopes, "scope", []string{"*"}, "what it may do, such as executions:write; may be repeated")
+	create.Flags().StringVar(&role, "role", "", "owner, admin, editor or viewer; your own unless given, and never above it")
+	create.Flags().IntVar(&days, "expires-days", days, "how long it is valid")
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "Show API tokens, without their secrets",
+		Args:  takes(),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.listTokens(cmd.Context()) },
+	}
+	remove := &cobra.Command{
+		Use:   "rm ID",
+		Short: "Revoke an API token",
+		Args:  takes("ID"),
+		RunE:  func(cmd *cobra.Command, args []string) error { return a.removeToken(cmd.Context(), args[0]) },
+	}
+	return commands(&cobra.Command{Use: "tokens", Short: "Make, see and revoke API tokens"}, create, list, remove)
+}
+
+func scopesOf(names []string) []client.Scope {
+	scopes := make([]client.Scope, 0, len(names))
+	for _, name := range names {
+		scopes = append(scopes, client.Scope(name))
+	}
+	return scopes
+}
+
+func (a *app) createToken(ctx context.Context, n client.NewToken) error {
+	s, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var made client.TokenCreated
+	answer, err := s.call(ctx, request{method: http.MethodPost, path: []string{"tokens"}, body: n}, &made)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(answer)
+	}
+	fmt.Fprintln(a.Out, made.Token)
+	return nil
+}
+
+func (a *app) listTokens(ctx context.Context) error {
+	s, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	all := client.TokenPage{Data: []client.Token{}}
+	query := url.Values{"limit": {"200"}}
+	for more := true; more; more = query.Has("cursor") {
+		var page client.TokenPage
+		if _, err := s.call(ctx, request{method: http.MethodGet, path: []string{"tokens"}, query: query}, &page); err != nil {
+			return err
+		}
+		all.Data = append(all.Data, page.Data...)
+		query.Del("cursor")
+		if page.NextCursor != nil {
+			query.Set("cursor", *page.NextCursor)
+		}
+	}
+	if a.json {
+		text, err := json.Marshal(all)
+		if err != nil {
+			return fmt.Errorf("encoding the output: %w", err)
+		}
+		return a.printJSON(json.RawMessage(text))
+	}
+	table := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tNAME\tROLE\tSCOPES\tUSER\tEXPIRES\tLAST USED")
+	for _, t := range all.Data {
+		user := "-"
+		if t.User != nil {
+			user = t.User.Email
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.Name, t.Role, strings.Join(t.Scopes, ","), user,
+			day(t.ExpiresAt, "never"), day(t.LastUsedAt, "-"))
+	}
+	return table.Flush()
+}
+
+func (a *app) removeToken(ctx context.Context, id string) error {
+	s, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if _, err := s.call(ctx, request{method: http.MethodDelete, path: []string{"tokens", id}}, nil); err != nil {
+		return err
+	}
+	if !a.json {
+		fmt.Fprintf(a.Out, "Token %s is revoked.\n", id)
+	}
+	return nil
+}
+
+func day(t *time.Time, absent string) string {
+	if t == nil {
+		return absent
+	}
+	return t.UTC().Format(time.DateOnly)
+}
