@@ -135,7 +135,8 @@ func TestScopesAreThoseOfTheTable(t *testing.T) {
 			plain   string
 			secrets string
 			scope   string
-		}) bool {
+		},
+		) bool {
 			return opens(line.action)
 		}) {
 			t.Errorf("scope %s opens nothing", scope)

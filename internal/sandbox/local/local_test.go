@@ -61,7 +61,7 @@ func TestProbeThatIsCutShortIsNoReasonToDropIsolation(t *testing.T) {
 	t.Parallel()
 	needBwrap(t)
 	ctx := t.Context()
-	t.Run("whose context ends", func(t *testing.T) { ctx = t.Context() }) //nolint:paralleltest // it is over when it returns
+	t.Run("whose context ends", func(t *testing.T) { ctx = t.Context() })
 	p, err := local.New(ctx, config(t, ""))
 	if !errs.Is(err, errs.Unavailable) {
 		t.Fatalf("a provider %v, and the error %v", p, err)
