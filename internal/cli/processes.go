@@ -55,7 +55,7 @@ func serve(ctx context.Context) error {
 	}
 	log.Info().Str("address", listener.Addr().String()).Str("version", version().Version).Msg("control plane starts")
 	err = devstack.ControlPlane{
-		DatabaseURL: string(c.Database.URL), DirectURL: string(c.Database.Direct), Listener: listener, Keys: keys,
+		DatabaseURL: string(c.Database.URL), DirectURL: string(c.Database.Direct), Listener: listener, Keys: keys, RevealOff: c.Reveal.Switch == config.Off,
 		Log: log, Version: version().Version, Drain: c.Drain.Timeout, PublicURL: string(c.PublicURL),
 	}.Run(ctx)
 	log.Info().AnErr("cause", context.Cause(ctx)).Msg("control plane has stopped")

@@ -47,6 +47,11 @@ type Secrets struct {
 	Keys EncryptionKeys `env:"FOUNDRY_ENCRYPTION_KEYS"`
 }
 
+// Reveal says whether the API answers the values of secrets.
+type Reveal struct {
+	Switch Switch `env:"FOUNDRY_REVEAL" envDefault:"on"`
+}
+
 // Drain is how a process ends.
 type Drain struct {
 	// Timeout limits an orderly shutdown.
@@ -59,6 +64,7 @@ type Serve struct {
 	Database  Database
 	Drain     Drain
 	Secrets   Secrets
+	Reveal    Reveal
 	Port      Port      `env:"PORT" envDefault:"8080"`
 	PublicURL PublicURL `env:"FOUNDRY_PUBLIC_URL"`
 }
@@ -82,6 +88,7 @@ type Dev struct {
 	Sandbox Sandbox
 	// Secrets are empty: the installation makes a key of its own.
 	Secrets Secrets
+	Reveal  Reveal
 	// URL is the database to use. Empty: a development server is found or fetched.
 	URL    DatabaseURL `env:"DATABASE_URL"`
 	Direct DatabaseURL `env:"DATABASE_URL_DIRECT"`
@@ -271,6 +278,25 @@ func (l *LogLevel) UnmarshalText(text []byte) error {
 		return wants("must be trace, debug, info, warn or error")
 	}
 	l.Level = level
+	return nil
+}
+
+// Switch is on or off.
+type Switch string
+
+// The positions of a switch.
+const (
+	On  Switch = "on"
+	Off Switch = "off"
+)
+
+// UnmarshalText reads a position.
+func (s *Switch) UnmarshalText(text []byte) error {
+	position := Switch(text)
+	if position != On && position != Off {
+		return wants("must be on or off")
+	}
+	*s = position
 	return nil
 }
 

@@ -24,7 +24,7 @@ func TestDefaults(t *testing.T) {
 	environ := map[string]string{"DATABASE_URL": dbURL, "PORT": "", "UNRELATED": "x"}
 
 	serve, err := load[Serve](environ)
-	if want := (Serve{Common: common, Database: database, Drain: drain, Port: 8080}); err != nil || serve != want {
+	if want := (Serve{Common: common, Database: database, Drain: drain, Port: 8080, Reveal: Reveal{On}}); err != nil || serve != want {
 		t.Errorf("Serve: %v %s", err, cmp.Diff(want, serve))
 	}
 	worker, err := load[Worker](environ)
@@ -32,7 +32,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("Worker: %v %s", err, cmp.Diff(want, worker))
 	}
 	dev, err := load[Dev](nil)
-	if want := (Dev{Common: common, Drain: drain, Sandbox: sandbox, Slots: 32}); err != nil || dev != want {
+	if want := (Dev{Common: common, Drain: drain, Sandbox: sandbox, Slots: 32, Reveal: Reveal{On}}); err != nil || dev != want {
 		t.Errorf("Dev: %v %s", err, cmp.Diff(want, dev))
 	}
 }
@@ -43,13 +43,13 @@ func TestEverythingSet(t *testing.T) {
 		"DATABASE_URL": dbURL, "DATABASE_URL_DIRECT": "postgresql://direct/x", "LOG_LEVEL": "debug",
 		"FOUNDRY_SANDBOX": "local", "FOUNDRY_LOCAL_SANDBOX": "process", "FOUNDRY_STATE_DIR": "/s",
 		"FOUNDRY_DRAIN_TIMEOUT": "3s", "FOUNDRY_WORKER_SLOTS": "4", "FOUNDRY_PG_BIN": "/pg/bin",
-		"FOUNDRY_PUBLIC_URL": "https://foundry.example/", "FOUNDRY_ENCRYPTION_KEYS": "k:AAAA",
+		"FOUNDRY_PUBLIC_URL": "https://foundry.example/", "FOUNDRY_ENCRYPTION_KEYS": "k:AAAA", "FOUNDRY_REVEAL": "off",
 	}
 	want := Dev{
 		Common: Common{LogLevel{zerolog.DebugLevel}}, Drain: Drain{3 * time.Second},
 		Sandbox: Sandbox{Kind: SandboxLocal, Local: LocalProcess, StateDir: "/s"},
 		URL:     dbURL, Direct: "postgresql://direct/x", PGBin: "/pg/bin",
-		PublicURL: "https://foundry.example", Slots: 4, Secrets: Secrets{Keys: "k:AAAA"},
+		PublicURL: "https://foundry.example", Slots: 4, Secrets: Secrets{Keys: "k:AAAA"}, Reveal: Reveal{Off},
 	}
 	got, err := load[Dev](environ)
 	if err != nil || got != want {
@@ -93,6 +93,13 @@ func TestMistakes(t *testing.T) {
 			if err == nil || !strings.HasPrefix(err.Error(), "FOUNDRY_PUBLIC_URL must be") {
 				t.Errorf("%s: %v", value, err)
 			}
+		}
+	})
+	t.Run("reveal", func(t *testing.T) {
+		t.Parallel()
+		_, err := load[Dev](map[string]string{"FOUNDRY_REVEAL": "no"})
+		if err == nil || err.Error() != "FOUNDRY_REVEAL must be on or off." {
+			t.Errorf("got %v", err)
 		}
 	})
 }

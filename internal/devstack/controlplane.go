@@ -28,6 +28,7 @@ type ControlPlane struct {
 	DatabaseURL string
 	DirectURL   string          // without a transaction pooler
 	Keys        *secret.Keyring // nil: secrets can be neither set nor revealed
+	RevealOff   bool            // the API answers no value
 	Listener    net.Listener
 	Log         zerolog.Logger
 	Version     string
@@ -64,7 +65,7 @@ func (c ControlPlane) Run(ctx context.Context) error {
 	notifier := postgres.NewNotifier(pool, part(c.Log, "notifier"))
 	executions := queue.NewStore(pool, notifier)
 	server, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // it reads what is embedded
-		Pool: pool, Queue: executions, Hub: hub, Log: part(c.Log, "http"),
+		Pool: pool, Queue: executions, Hub: hub, Keys: c.Keys, RevealOff: c.RevealOff, Log: part(c.Log, "http"),
 		Registry: registry, Version: c.Version, Environment: c.Environment, PublicURL: c.PublicURL, DrainTimeout: c.Drain,
 	})
 	if err != nil {
