@@ -19,6 +19,7 @@ import (
 type contract struct {
 	operations map[string]*operation // by method, blank and route, as "GET /api/v1/executions/:execution"
 	document   []byte                // as JSON
+	docs       []byte                // as a page
 }
 
 // operation is what the contract says about one method of one path.
@@ -47,7 +48,11 @@ func loadContract() (*contract, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding openapi.yaml: %w", err)
 	}
-	c := &contract{operations: make(map[string]*operation), document: encoded}
+	docs, err := renderDocs(document)
+	if err != nil {
+		return nil, err
+	}
+	c := &contract{operations: make(map[string]*operation), document: encoded, docs: docs}
 	for path, item := range document.Paths.Map() {
 		if len(item.Servers) > 0 {
 			continue // outside the API, and without parameters

@@ -136,6 +136,7 @@ func (s *Server) routes() {
 	e.GET("/readyz", s.ready)
 	e.GET("/metrics", s.metrics.handler())
 	e.GET("/api/openapi.json", s.contract.serve)
+	e.GET("/docs", s.contract.reference)
 	e.GET("/schema/workflow.json", workflowSchema)
 
 	strict := openapi.NewStrictHandler(&handlers{s}, []openapi.StrictMiddlewareFunc{s.live, s.replay, s.permit})
