@@ -34,77 +34,85 @@ JOIN execution_data d ON d.execution_id = e.id
 WHERE e.id = @id AND e.organization_id = @organization_id;
 
 -- name: ExecutionList :many
--- The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time). The page's ids are found
--- first, in one index; as an array they make the planner look each row up, whatever it guesses.
--- Index: executions_organization. PLAN_ALL
+-- The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time), at most 201. The page's
+-- ids are found first, in one index; the number there is a constant and the ids are an array, so that Postgres expects few rows
+-- whatever it knows of the arguments. Index: executions_organization. PLAN_ALL
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.id = ANY (ARRAY(
-    SELECT x.id FROM executions x
-    WHERE x.organization_id = @organization_id AND x.id >= @first::uuid AND x.id < @below::uuid
-    ORDER BY x.id DESC LIMIT @lim))
+WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
+    SELECT page.id FROM (
+        SELECT x.id FROM executions x WHERE x.organization_id = @organization_id AND x.id >= @first::uuid AND x.id < @below::uuid
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT @lim))
 ORDER BY e.id DESC;
 
 -- name: ExecutionListOfWorkflow :many
--- Index: executions_workflow. The plan is that of ExecutionList.
+-- As ExecutionList. Index: executions_workflow.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.id = ANY (ARRAY(
-    SELECT x.id FROM executions x
-    WHERE x.organization_id = @organization_id AND x.workflow_id = @workflow_id AND x.id >= @first::uuid AND x.id < @below::uuid
-    ORDER BY x.id DESC LIMIT @lim))
+WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
+    SELECT page.id FROM (
+        SELECT x.id FROM executions x WHERE x.workflow_id = @workflow_id AND x.id >= @first::uuid AND x.id < @below::uuid
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT @lim))
 ORDER BY e.id DESC;
 
 -- name: ExecutionListBySet :many
--- Index: executions_organization_set, once per source and status. PLAN_SET
+-- As ExecutionList, merged from one ordered run of ids per source and status, so that a page costs the same whatever the filter
+-- leaves out. Index: executions_organization_set. PLAN_SET
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.id = ANY (ARRAY(
+WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
     SELECT page.id FROM unnest(@sources::text[]) AS source (name), unnest(@statuses::text[]) AS status (name), LATERAL (
         SELECT x.id FROM executions x
         WHERE x.organization_id = @organization_id AND x.source = source.name AND x.status = status.name AND x.id >= @first::uuid AND x.id < @below::uuid
-        ORDER BY x.id DESC LIMIT @lim
-    ) page ORDER BY page.id DESC LIMIT @lim))
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT @lim))
 ORDER BY e.id DESC;
 
 -- name: ExecutionListOfWorkflowBySet :many
--- Index: executions_workflow_set. The plan is that of ExecutionListBySet.
+-- As ExecutionListBySet. Index: executions_workflow_set.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.id = ANY (ARRAY(
+WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
     SELECT page.id FROM unnest(@sources::text[]) AS source (name), unnest(@statuses::text[]) AS status (name), LATERAL (
         SELECT x.id FROM executions x
-        WHERE x.organization_id = @organization_id AND x.workflow_id = @workflow_id AND x.source = source.name AND x.status = status.name AND x.id >= @first::uuid AND x.id < @below::uuid
-        ORDER BY x.id DESC LIMIT @lim
-    ) page ORDER BY page.id DESC LIMIT @lim))
+        WHERE x.workflow_id = @workflow_id AND x.source = source.name AND x.status = status.name AND x.id >= @first::uuid AND x.id < @below::uuid
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT @lim))
 ORDER BY e.id DESC;
 
 -- name: ExecutionListByActor :many
--- Index: executions_actor_set. The plan is that of ExecutionListBySet; a workflow filters what the index finds.
+-- As ExecutionListBySet; a workflow filters what the index finds. Index: executions_actor_set.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.id = ANY (ARRAY(
+WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
     SELECT page.id FROM unnest(@sources::text[]) AS source (name), unnest(@statuses::text[]) AS status (name), LATERAL (
         SELECT x.id FROM executions x
         WHERE x.organization_id = @organization_id AND x.actor = @actor AND x.source = source.name AND x.status = status.name AND x.id >= @first::uuid AND x.id < @below::uuid
             AND (sqlc.narg('workflow_id')::uuid IS NULL OR x.workflow_id = sqlc.narg('workflow_id'))
-        ORDER BY x.id DESC LIMIT @lim
-    ) page ORDER BY page.id DESC LIMIT @lim))
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT @lim))
 ORDER BY e.id DESC;
 
 -- name: ExecutionSummaries :many
@@ -121,7 +129,8 @@ SELECT id, last_seq, (finished_at IS NOT NULL)::bool AS finished FROM executions
 -- name: ExecutionSettle :one
 -- Waits until no transaction is under way that might still write the execution: after a lost answer, one
 -- may be committing yet. No row: the claim is gone.
-SELECT started_at FROM executions WHERE id = @id AND claim = @claim AND finished_at IS NULL FOR NO KEY UPDATE;
+SELECT started_at, signal, cancel_requested_at, cancel_forced_at, deadline_passed_at
+FROM executions WHERE id = @id AND claim = @claim AND finished_at IS NULL FOR NO KEY UPDATE;
 
 -- name: ExecutionLock :one
 SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at

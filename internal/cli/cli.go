@@ -61,9 +61,9 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	commands(root,
 		a.devCommand(), a.serveCommand(), a.workerCommand(), a.migrateCommand(),
-		a.workflowCommand(), a.validateCommand(),
+		a.initCommand(), a.workflowCommand(), a.validateCommand(),
 		a.runCommand(), a.logsCommand(), a.executionsCommand(), a.cancelCommand(),
-		commands(&cobra.Command{Use: "secrets", Short: "Look after secrets"}, a.rekeyCommand()),
+		a.secretsCommand(),
 		a.keygenCommand(), a.loginCommand(), a.tokensCommand(), a.adminCommand(), a.versionCommand(),
 	)
 	return root

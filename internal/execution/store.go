@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -104,17 +105,28 @@ func (s *Store) QueuePosition(ctx context.Context, id uuid.UUID) (ahead int, ok 
 }
 
 // Settle waits until no transaction is under way that might still write the execution under this claim;
-// what is read after that is final. It reports whether the execution has been started.
-// errs.StaleClaim when the claim is gone or the execution has ended.
-func (s *Store) Settle(ctx context.Context, id uuid.UUID, claim int64) (started bool, err error) {
-	startedAt, err := s.q.ExecutionSettle(ctx, id, claim)
+// what is read after that is final. errs.StaleClaim when the claim is gone or the execution has ended.
+func (s *Store) Settle(ctx context.Context, id uuid.UUID, claim int64) (Settled, error) {
+	row, err := s.q.ExecutionSettle(ctx, id, claim)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, errs.E(errs.StaleClaim, "The right to this execution is gone.")
+		return Settled{}, errs.E(errs.StaleClaim, "The right to this execution is gone.")
 	}
 	if err != nil {
-		return false, fmt.Errorf("settling execution %s: %w", id, err)
+		return Settled{}, fmt.Errorf("settling execution %s: %w", id, err)
 	}
-	return startedAt != nil, nil
+	return Settled{
+		Started: row.StartedAt != nil, Signal: row.Signal, CanceledAt: row.CancelRequestedAt,
+		CancelForced: row.CancelForcedAt != nil, DeadlinePassed: row.DeadlinePassedAt != nil,
+	}, nil
+}
+
+// Settled is what an execution's row says when nobody is writing it.
+type Settled struct {
+	Started        bool
+	Signal         int64
+	CanceledAt     *time.Time // when the first cancel was requested, by the database's clock
+	CancelForced   bool
+	DeadlinePassed bool
 }
 
 // NodeRuns returns every node run of an execution, by key, index and attempt.

@@ -22,7 +22,7 @@ type ListParams struct {
 	CreatedAfter   *time.Time // exclusive; to the millisecond, by the time in the id
 	CreatedBefore  *time.Time // exclusive
 	Before         *uuid.UUID // the last id of the page before
-	Limit          int
+	Limit          int        // at most 201: one more than a page, to know whether there is another
 }
 
 // List returns a page of executions without inputs and outputs. Whatever the filters leave out, it reads little more

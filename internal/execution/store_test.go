@@ -10,7 +10,6 @@ import (
 	"foundry/internal/errs"
 	"foundry/internal/execution"
 	"foundry/internal/pgtest"
-	"foundry/internal/postgres"
 )
 
 // insert writes executions of a workflow, in order of id, spread over the statuses given.
@@ -89,56 +88,5 @@ func TestList(t *testing.T) {
 	summaries, err := store.Summaries(t.Context(), []uuid.UUID{all[0].ID, uuid.New()})
 	if err != nil || len(summaries) != 1 || summaries[0].OrganizationID != org || summaries[0].Execution.Number != 9 {
 		t.Errorf("summaries %+v, %v", summaries, err)
-	}
-}
-
-// TestListPlans holds that each filter of the list has its index.
-func TestListPlans(t *testing.T) {
-	t.Parallel()
-	statements := new(pgtest.Statements)
-	pool := pgtest.Open(t, pgtest.Database(t), postgres.Options{Tracer: statements, MaxConns: 1})
-	store := execution.NewStore(pool)
-	org, workflow := pgtest.Workflow(t, pool)
-	other, theirs := pgtest.Workflow(t, pool)
-	insert(t, pool, org, workflow, 4000, execution.Completed)
-	rare := uuid.New()
-	pgtest.Exec(t, pool, "INSERT INTO workflows (id, organization_id, slug, name, latest_version) VALUES ($1, $2, 'rare', 'Rare', 1)", rare, org)
-	pgtest.Exec(t, pool, "INSERT INTO workflow_versions (workflow_id, version, source) VALUES ($1, 1, 'name: rare')", rare)
-	insert(t, pool, org, rare, 20, execution.Failed)
-	insert(t, pool, other, theirs, 4000, execution.Completed)
-	pgtest.Exec(t, pool, "ANALYZE")
-	before := uuid.MustParse("019a0000-0000-0800-0000-000000000000")
-
-	for name, c := range map[string]struct {
-		p    execution.ListParams
-		want string
-	}{
-		"all":            {execution.ListParams{}, "executions_organization"},
-		"a later page":   {execution.ListParams{Before: &before}, "executions_organization"},
-		"a rare status":  {execution.ListParams{Statuses: []execution.Status{execution.Failed}}, "executions_organization_status"},
-		"rare statuses":  {execution.ListParams{Statuses: []execution.Status{execution.Failed, execution.Running}}, "executions_organization_status"},
-		"a workflow":     {execution.ListParams{WorkflowID: &rare}, "executions_workflow"},
-		"its later page": {execution.ListParams{WorkflowID: &rare, Before: &before}, "executions_workflow"},
-	} {
-		c.p.OrganizationID, c.p.Limit = org, 50
-		for range 8 { // from the sixth on, Postgres considers a plan that knows no argument, and so none of these indexes
-			if _, err := store.List(t.Context(), c.p); err != nil {
-				t.Fatal(err)
-			}
-		}
-		plan := pgtest.Explain(t, pool, statements.Last(t, "ExecutionList"), false)
-		scans := plan.Scans()
-		uses := func(index string) bool {
-			return slices.Contains(scans, "executions "+index) || slices.Contains(scans, index)
-		}
-		if !uses(c.want) {
-			t.Errorf("%s is read by %q, want %s", name, scans, c.want)
-		}
-		if slices.Contains(scans, "executions Seq Scan") {
-			t.Errorf("%s reads everything: %q", name, scans)
-		}
-	}
-	if n := pgtest.Get[int](t, pool, "SELECT generic_plans FROM pg_prepared_statements WHERE statement LIKE '-- name: ExecutionList %'"); n != 0 {
-		t.Errorf("%d lists were read with a plan for any filter", n)
 	}
 }

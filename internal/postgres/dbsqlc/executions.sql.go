@@ -254,10 +254,12 @@ SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.numbe
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.id = ANY (ARRAY(
-    SELECT x.id FROM executions x
-    WHERE x.organization_id = $1 AND x.id >= $2::uuid AND x.id < $3::uuid
-    ORDER BY x.id DESC LIMIT $4))
+WHERE w.organization_id = $1 AND e.id = ANY (ARRAY(
+    SELECT page.id FROM (
+        SELECT x.id FROM executions x WHERE x.organization_id = $1 AND x.id >= $2::uuid AND x.id < $3::uuid
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT $4))
 ORDER BY e.id DESC
 `
 
@@ -281,9 +283,9 @@ type ExecutionListRow struct {
 	Error             []byte
 }
 
-// The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time). The page's ids are found
-// first, in one index; as an array they make the planner look each row up, whatever it guesses.
-// Index: executions_organization. PLAN_ALL
+// The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time), at most 201. The page's
+// ids are found first, in one index; the number there is a constant and the ids are an array, so that Postgres expects few rows
+// whatever it knows of the arguments. Index: executions_organization. PLAN_ALL
 func (q *Queries) ExecutionList(ctx context.Context, organizationID uuid.UUID, first uuid.UUID, below uuid.UUID, lim int32) ([]ExecutionListRow, error) {
 	rows, err := q.db.Query(ctx, executionList,
 		organizationID,
@@ -333,20 +335,21 @@ SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.numbe
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.id = ANY (ARRAY(
-    SELECT page.id FROM unnest($1::text[]) AS source (name), unnest($2::text[]) AS status (name), LATERAL (
+WHERE w.organization_id = $1 AND e.id = ANY (ARRAY(
+    SELECT page.id FROM unnest($2::text[]) AS source (name), unnest($3::text[]) AS status (name), LATERAL (
         SELECT x.id FROM executions x
-        WHERE x.organization_id = $3 AND x.actor = $4 AND x.source = source.name AND x.status = status.name AND x.id >= $5::uuid AND x.id < $6::uuid
+        WHERE x.organization_id = $1 AND x.actor = $4 AND x.source = source.name AND x.status = status.name AND x.id >= $5::uuid AND x.id < $6::uuid
             AND ($7::uuid IS NULL OR x.workflow_id = $7)
-        ORDER BY x.id DESC LIMIT $8
-    ) page ORDER BY page.id DESC LIMIT $8))
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT $8))
 ORDER BY e.id DESC
 `
 
 type ExecutionListByActorParams struct {
+	OrganizationID uuid.UUID
 	Sources        []string
 	Statuses       []string
-	OrganizationID uuid.UUID
 	Actor          string
 	First          uuid.UUID
 	Below          uuid.UUID
@@ -374,12 +377,12 @@ type ExecutionListByActorRow struct {
 	Error             []byte
 }
 
-// Index: executions_actor_set. The plan is that of ExecutionListBySet; a workflow filters what the index finds.
+// As ExecutionListBySet; a workflow filters what the index finds. Index: executions_actor_set.
 func (q *Queries) ExecutionListByActor(ctx context.Context, arg ExecutionListByActorParams) ([]ExecutionListByActorRow, error) {
 	rows, err := q.db.Query(ctx, executionListByActor,
+		arg.OrganizationID,
 		arg.Sources,
 		arg.Statuses,
-		arg.OrganizationID,
 		arg.Actor,
 		arg.First,
 		arg.Below,
@@ -428,19 +431,20 @@ SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.numbe
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.id = ANY (ARRAY(
-    SELECT page.id FROM unnest($1::text[]) AS source (name), unnest($2::text[]) AS status (name), LATERAL (
+WHERE w.organization_id = $1 AND e.id = ANY (ARRAY(
+    SELECT page.id FROM unnest($2::text[]) AS source (name), unnest($3::text[]) AS status (name), LATERAL (
         SELECT x.id FROM executions x
-        WHERE x.organization_id = $3 AND x.source = source.name AND x.status = status.name AND x.id >= $4::uuid AND x.id < $5::uuid
-        ORDER BY x.id DESC LIMIT $6
-    ) page ORDER BY page.id DESC LIMIT $6))
+        WHERE x.organization_id = $1 AND x.source = source.name AND x.status = status.name AND x.id >= $4::uuid AND x.id < $5::uuid
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT $6))
 ORDER BY e.id DESC
 `
 
 type ExecutionListBySetParams struct {
+	OrganizationID uuid.UUID
 	Sources        []string
 	Statuses       []string
-	OrganizationID uuid.UUID
 	First          uuid.UUID
 	Below          uuid.UUID
 	Lim            int32
@@ -466,12 +470,13 @@ type ExecutionListBySetRow struct {
 	Error             []byte
 }
 
-// Index: executions_organization_set, once per source and status. PLAN_SET
+// As ExecutionList, merged from one ordered run of ids per source and status, so that a page costs the same whatever the filter
+// leaves out. Index: executions_organization_set. PLAN_SET
 func (q *Queries) ExecutionListBySet(ctx context.Context, arg ExecutionListBySetParams) ([]ExecutionListBySetRow, error) {
 	rows, err := q.db.Query(ctx, executionListBySet,
+		arg.OrganizationID,
 		arg.Sources,
 		arg.Statuses,
-		arg.OrganizationID,
 		arg.First,
 		arg.Below,
 		arg.Lim,
@@ -518,10 +523,12 @@ SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.numbe
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.id = ANY (ARRAY(
-    SELECT x.id FROM executions x
-    WHERE x.organization_id = $1 AND x.workflow_id = $2 AND x.id >= $3::uuid AND x.id < $4::uuid
-    ORDER BY x.id DESC LIMIT $5))
+WHERE w.organization_id = $1 AND e.id = ANY (ARRAY(
+    SELECT page.id FROM (
+        SELECT x.id FROM executions x WHERE x.workflow_id = $2 AND x.id >= $3::uuid AND x.id < $4::uuid
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT $5))
 ORDER BY e.id DESC
 `
 
@@ -553,7 +560,7 @@ type ExecutionListOfWorkflowRow struct {
 	Error             []byte
 }
 
-// Index: executions_workflow. The plan is that of ExecutionList.
+// As ExecutionList. Index: executions_workflow.
 func (q *Queries) ExecutionListOfWorkflow(ctx context.Context, arg ExecutionListOfWorkflowParams) ([]ExecutionListOfWorkflowRow, error) {
 	rows, err := q.db.Query(ctx, executionListOfWorkflow,
 		arg.OrganizationID,
@@ -604,19 +611,20 @@ SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.numbe
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.id = ANY (ARRAY(
-    SELECT page.id FROM unnest($1::text[]) AS source (name), unnest($2::text[]) AS status (name), LATERAL (
+WHERE w.organization_id = $1 AND e.id = ANY (ARRAY(
+    SELECT page.id FROM unnest($2::text[]) AS source (name), unnest($3::text[]) AS status (name), LATERAL (
         SELECT x.id FROM executions x
-        WHERE x.organization_id = $3 AND x.workflow_id = $4 AND x.source = source.name AND x.status = status.name AND x.id >= $5::uuid AND x.id < $6::uuid
-        ORDER BY x.id DESC LIMIT $7
-    ) page ORDER BY page.id DESC LIMIT $7))
+        WHERE x.workflow_id = $4 AND x.source = source.name AND x.status = status.name AND x.id >= $5::uuid AND x.id < $6::uuid
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT $7))
 ORDER BY e.id DESC
 `
 
 type ExecutionListOfWorkflowBySetParams struct {
+	OrganizationID uuid.UUID
 	Sources        []string
 	Statuses       []string
-	OrganizationID uuid.UUID
 	WorkflowID     uuid.UUID
 	First          uuid.UUID
 	Below          uuid.UUID
@@ -643,12 +651,12 @@ type ExecutionListOfWorkflowBySetRow struct {
 	Error             []byte
 }
 
-// Index: executions_workflow_set. The plan is that of ExecutionListBySet.
+// As ExecutionListBySet. Index: executions_workflow_set.
 func (q *Queries) ExecutionListOfWorkflowBySet(ctx context.Context, arg ExecutionListOfWorkflowBySetParams) ([]ExecutionListOfWorkflowBySetRow, error) {
 	rows, err := q.db.Query(ctx, executionListOfWorkflowBySet,
+		arg.OrganizationID,
 		arg.Sources,
 		arg.Statuses,
-		arg.OrganizationID,
 		arg.WorkflowID,
 		arg.First,
 		arg.Below,
@@ -806,16 +814,31 @@ func (q *Queries) ExecutionRequestCancel(ctx context.Context, day time.Time, eve
 }
 
 const executionSettle = `-- name: ExecutionSettle :one
-SELECT started_at FROM executions WHERE id = $1 AND claim = $2 AND finished_at IS NULL FOR NO KEY UPDATE
+SELECT started_at, signal, cancel_requested_at, cancel_forced_at, deadline_passed_at
+FROM executions WHERE id = $1 AND claim = $2 AND finished_at IS NULL FOR NO KEY UPDATE
 `
+
+type ExecutionSettleRow struct {
+	StartedAt         *time.Time
+	Signal            int64
+	CancelRequestedAt *time.Time
+	CancelForcedAt    *time.Time
+	DeadlinePassedAt  *time.Time
+}
 
 // Waits until no transaction is under way that might still write the execution: after a lost answer, one
 // may be committing yet. No row: the claim is gone.
-func (q *Queries) ExecutionSettle(ctx context.Context, iD uuid.UUID, claim int64) (*time.Time, error) {
+func (q *Queries) ExecutionSettle(ctx context.Context, iD uuid.UUID, claim int64) (ExecutionSettleRow, error) {
 	row := q.db.QueryRow(ctx, executionSettle, iD, claim)
-	var started_at *time.Time
-	err := row.Scan(&started_at)
-	return started_at, err
+	var i ExecutionSettleRow
+	err := row.Scan(
+		&i.StartedAt,
+		&i.Signal,
+		&i.CancelRequestedAt,
+		&i.CancelForcedAt,
+		&i.DeadlinePassedAt,
+	)
+	return i, err
 }
 
 const executionSummaries = `-- name: ExecutionSummaries :many

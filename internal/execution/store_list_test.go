@@ -1,0 +1,194 @@
+package execution_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"foundry/internal/execution"
+	"foundry/internal/pgtest"
+	"foundry/internal/postgres"
+)
+
+// history writes executions of three workflows over time, one a millisecond, most of them completed and asked for by ci. One in
+// twenty is of the second workflow, and every other one of the third. Numbers count all of them.
+func history(t testing.TB, pool *pgxpool.Pool, org, workflow uuid.UUID, n int) (rare uuid.UUID) {
+	t.Helper()
+	rare, third := uuid.New(), uuid.New()
+	for slug, id := range map[string]uuid.UUID{"rare": rare, "third": third} {
+		pgtest.Exec(t, pool, "INSERT INTO workflows (id, organization_id, slug, name, latest_version) VALUES ($1, $2, $3, 'Name', 1)", id, org, slug)
+		pgtest.Exec(t, pool, "INSERT INTO workflow_versions (workflow_id, version, source) VALUES ($1, 1, 'name: name')", id)
+	}
+	const batch = 10000 // each below the statement timeout
+	for from := 0; from < n; from += batch {
+		pgtest.Exec(t, pool, `
+WITH x AS (
+    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, queued_at, queue_deadline_at, finished_at)
+    SELECT (lpad(to_hex(1750000000000 + n), 12, '0') || '70008000' || substr(md5($1::uuid::text || n), 21))::uuid, $1::uuid,
+        CASE WHEN n % 20 = 7 THEN $3::uuid WHEN n % 2 = 0 THEN $6::uuid ELSE $2::uuid END, 1, n + 1, s,
+        CASE WHEN n % 1000 = 3 THEN 'webhook' WHEN n % 5 = 0 THEN 'schedule' ELSE 'api' END,
+        CASE WHEN n % 500 = 9 THEN 'ann' WHEN n % 3 = 0 THEN 'cron' ELSE 'ci' END, now(), now(), CASE WHEN s NOT IN ('queued', 'running') THEN now() END
+    FROM generate_series($4::int, $5::int - 1) AS n, LATERAL (SELECT CASE
+        WHEN n % 10000 = 1 THEN 'queued' WHEN n % 10000 = 2 THEN 'running' WHEN n % 1000 = 4 THEN 'timed_out'
+        WHEN n % 100 = 5 THEN 'canceled' WHEN n % 20 = 6 THEN 'failed' ELSE 'completed' END AS s) AS s
+    RETURNING id
+)
+INSERT INTO execution_data (execution_id, inputs) SELECT id, '{}' FROM x`, org, workflow, rare, from, min(n, from+batch), third)
+	}
+	return rare
+}
+
+type listCase struct {
+	p            execution.ListParams
+	query, index string
+}
+
+// listCases has each family of filters, with what is common, rare and never there.
+func listCases(workflow, rare uuid.UUID) map[string]listCase {
+	statuses := func(s ...execution.Status) []execution.Status { return s }
+	sources := func(s ...execution.Source) []execution.Source { return s }
+	after, before := time.UnixMilli(1750000000000+1000), time.UnixMilli(1750000000000+15000)
+	all, one, set, oneSet, actor := "ExecutionList", "ExecutionListOfWorkflow", "ExecutionListBySet", "ExecutionListOfWorkflowBySet", "ExecutionListByActor"
+	cases := map[string]listCase{
+		"all":                            {execution.ListParams{}, all, "executions_organization"},
+		"a window of time":               {execution.ListParams{CreatedAfter: &after, CreatedBefore: &before}, all, "executions_organization"},
+		"a workflow":                     {execution.ListParams{WorkflowID: &workflow}, one, "executions_workflow"},
+		"a rare workflow":                {execution.ListParams{WorkflowID: &rare}, one, "executions_workflow"},
+		"a rare workflow, old":           {execution.ListParams{WorkflowID: &rare, CreatedBefore: &before}, one, "executions_workflow"},
+		"a common status":                {execution.ListParams{Statuses: statuses(execution.Completed)}, set, "executions_organization_set"},
+		"a rare status":                  {execution.ListParams{Statuses: statuses(execution.Queued)}, set, "executions_organization_set"},
+		"a status that none has":         {execution.ListParams{Statuses: statuses(execution.Waiting)}, set, "executions_organization_set"},
+		"what is alive":                  {execution.ListParams{Statuses: statuses(execution.Queued, execution.Running, execution.Waiting)}, set, "executions_organization_set"},
+		"what went wrong":                {execution.ListParams{Statuses: statuses(execution.Failed, execution.TimedOut, execution.Canceled)}, set, "executions_organization_set"},
+		"a common source":                {execution.ListParams{Sources: sources(execution.FromAPI)}, set, "executions_organization_set"},
+		"a rare source":                  {execution.ListParams{Sources: sources(execution.FromWebhook)}, set, "executions_organization_set"},
+		"a source that none has":         {execution.ListParams{Sources: sources(execution.FromUI)}, set, "executions_organization_set"},
+		"sources and statuses":           {execution.ListParams{Sources: sources(execution.FromWebhook, execution.FromSchedule), Statuses: statuses(execution.Failed, execution.Queued)}, set, "executions_organization_set"},
+		"a rare source that failed":      {execution.ListParams{Sources: sources(execution.FromWebhook), Statuses: statuses(execution.TimedOut)}, set, "executions_organization_set"},
+		"every source and status":        {execution.ListParams{Sources: execution.Sources(), Statuses: execution.Statuses()}, set, "executions_organization_set"},
+		"a workflow's rare status":       {execution.ListParams{WorkflowID: &workflow, Statuses: statuses(execution.Queued)}, oneSet, "executions_workflow_set"},
+		"a rare workflow's statuses":     {execution.ListParams{WorkflowID: &rare, Statuses: statuses(execution.Completed, execution.Failed)}, oneSet, "executions_workflow_set"},
+		"a workflow's source":            {execution.ListParams{WorkflowID: &workflow, Sources: sources(execution.FromWebhook)}, oneSet, "executions_workflow_set"},
+		"a workflow's set in a window":   {execution.ListParams{WorkflowID: &workflow, Sources: sources(execution.FromSchedule), Statuses: statuses(execution.Completed), CreatedAfter: &after, CreatedBefore: &before}, oneSet, "executions_workflow_set"},
+		"a common actor":                 {execution.ListParams{Actor: "ci"}, actor, "executions_actor_set"},
+		"a rare actor":                   {execution.ListParams{Actor: "ann"}, actor, "executions_actor_set"},
+		"an actor that is nobody":        {execution.ListParams{Actor: "bob"}, actor, "executions_actor_set"},
+		"a common actor's rare status":   {execution.ListParams{Actor: "ci", Statuses: statuses(execution.Running)}, actor, "executions_actor_set"},
+		"a common actor's absent source": {execution.ListParams{Actor: "ci", Sources: sources(execution.FromUI)}, actor, "executions_actor_set"},
+		"an actor's workflow":            {execution.ListParams{Actor: "ci", WorkflowID: &rare}, actor, ""}, // whichever finds less,
+	}
+	return cases
+}
+
+// TestListPlans holds, for each family of filters, that a page's ids come from its one index and each branch ends with the page: nothing is
+// read to be sorted, and nothing is read whole. It holds for the plan that knows the arguments and for the one that does not, which Postgres
+// may choose from the sixth time on.
+func TestListPlans(t *testing.T) {
+	t.Parallel()
+	statements := new(pgtest.Statements)
+	pool := pgtest.Open(t, pgtest.Database(t), postgres.Options{Tracer: statements, MaxConns: 1})
+	store := execution.NewStore(pool)
+	org, workflow := pgtest.Workflow(t, pool)
+	rare := history(t, pool, org, workflow, 10000)
+	other, theirs := pgtest.Workflow(t, pool)
+	history(t, pool, other, theirs, 10000)
+	pgtest.Exec(t, pool, "VACUUM (ANALYZE) executions")
+	pgtest.Exec(t, pool, "ANALYZE")
+	for name, c := range listCases(workflow, rare) {
+		if c.index == "" {
+			continue
+		}
+		c.p.OrganizationID, c.p.Limit = org, 51
+		if _, err := store.List(t.Context(), c.p); err != nil {
+			t.Fatal(err)
+		}
+		for _, generic := range []bool{false, true} {
+			plan := pgtest.Explain(t, pool, statements.Last(t, c.query), generic)
+			if problem := unbounded(plan, pgtest.Plan{}, c.index); problem != "" {
+				t.Errorf("%s (generic: %t) %s: %q", name, generic, problem, plan.Scans())
+			}
+			if scans := plan.Scans(); !slices.ContainsFunc(scans, func(s string) bool { return strings.HasSuffix(s, " "+c.index) }) {
+				t.Errorf("%s (generic: %t) is read by %q, want %s", name, generic, scans, c.index)
+			}
+		}
+	}
+}
+
+// unbounded says what in a plan reads more than a page, or "".
+func unbounded(p, parent pgtest.Plan, index string) string {
+	switch large := p.Relation == "executions" || p.Relation == "execution_data"; {
+	case large && p.Type == "Seq Scan":
+		return "reads all " + p.Relation
+	case p.Index == index && parent.Type != "Limit":
+		return fmt.Sprintf("reads %s for a %s, not for a limit", index, parent.Type)
+	case p.Relation == "executions" && p.Index != index && p.Index != "executions_pkey":
+		return "reads executions by " + p.Type
+	}
+	for _, child := range p.Plans {
+		if problem := unbounded(child, p, index); problem != "" {
+			return problem
+		}
+	}
+	return ""
+}
+
+// TestListFilters holds that each query of the list finds what its filters say, page by page.
+func TestListFilters(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	store := execution.NewStore(pool)
+	org, workflow := pgtest.Workflow(t, pool)
+	rare := history(t, pool, org, workflow, 10000)
+	other, theirs := pgtest.Workflow(t, pool)
+	insert(t, pool, other, theirs, 50, execution.Statuses()...)
+	everything := listed(t, store, execution.ListParams{OrganizationID: org}, 201)
+	for name, c := range listCases(workflow, rare) {
+		c.p.OrganizationID = org
+		var want []int64
+		for _, x := range everything {
+			if matches(c.p, x) {
+				want = append(want, x.Number)
+			}
+		}
+		var got []int64
+		for _, x := range listed(t, store, c.p, 200) {
+			got = append(got, x.Number)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %d executions, want %d", name, len(got), len(want))
+		}
+	}
+}
+
+// listed returns what all pages show.
+func listed(t *testing.T, store *execution.Store, p execution.ListParams, size int) (all []execution.Execution) {
+	t.Helper()
+	p.Limit = size
+	for {
+		page, err := store.List(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, page...)
+		if len(page) < size {
+			return all
+		}
+		p.Before = &page[size-1].ID
+	}
+}
+
+// matches is what ListParams say, in Go.
+func matches(p execution.ListParams, x execution.Execution) bool {
+	created := time.UnixMilli(1750000000000 + x.Number - 1)
+	return (p.WorkflowID == nil || *p.WorkflowID == x.WorkflowID) &&
+		(len(p.Statuses) == 0 || slices.Contains(p.Statuses, x.Status)) &&
+		(len(p.Sources) == 0 || slices.Contains(p.Sources, x.Source)) &&
+		(p.Actor == "" || p.Actor == x.Actor) &&
+		(p.CreatedAfter == nil || created.After(*p.CreatedAfter)) &&
+		(p.CreatedBefore == nil || created.Before(*p.CreatedBefore))
+}
