@@ -14,7 +14,7 @@ const sessionCookie = "foundry_session"
 
 // cookieOf carries a session. Lax keeps it out of what other pages post, and lets links to us work.
 func cookieOf(session auth.Session, from origin) *http.Cookie {
-	return &http.Cookie{
+	return &http.Cookie{ //nolint:gosec // Secure follows how people reach us: foundry dev speaks http
 		Name: sessionCookie, Value: session.Token.Reveal(), Path: "/", MaxAge: int(auth.SessionLife / time.Second),
 		HttpOnly: true, Secure: from.secure(), SameSite: http.SameSiteLaxMode,
 	}
@@ -22,7 +22,7 @@ func cookieOf(session auth.Session, from origin) *http.Cookie {
 
 // noCookie takes the session's cookie away.
 func noCookie(from origin) *http.Cookie {
-	return &http.Cookie{
+	return &http.Cookie{ //nolint:gosec // as the cookie that it takes away
 		Name: sessionCookie, Path: "/", MaxAge: -1, HttpOnly: true, Secure: from.secure(), SameSite: http.SameSiteLaxMode,
 	}
 }

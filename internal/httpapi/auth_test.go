@@ -47,10 +47,10 @@ func (b *testBundle) as(t *testing.T, cookie, method, path string, body any, hea
 	return b.call(t, method, path, body, append([]string{"Authorization", "", "Cookie", cookie}, headers...)...)
 }
 
-// setPassword gives the visitor a first password.
-func (b *testBundle) setPassword(t *testing.T, v visitor, password string) {
+// setPassword gives the visitor goodPassword, as the first one.
+func (b *testBundle) setPassword(t *testing.T, v visitor) {
 	t.Helper()
-	if a := b.as(t, v.cookie, http.MethodPut, apiPrefix+"/me/password", map[string]string{"password": password}); a.status != http.StatusNoContent {
+	if a := b.as(t, v.cookie, http.MethodPut, apiPrefix+"/me/password", map[string]string{"password": goodPassword}); a.status != http.StatusNoContent {
 		t.Fatalf("setting a password: %d %s", a.status, a.body)
 	}
 }
@@ -87,7 +87,7 @@ func TestPasswordSignIn(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ada := b.person(t, "ada@example.com", auth.Editor)
-	b.setPassword(t, ada, goodPassword)
+	b.setPassword(t, ada)
 
 	a := b.login(t, " ADA@example.com", goodPassword)
 	wantPointers(t, wantProblem(t, a, http.StatusUnprocessableEntity, "validation"), "/email")
@@ -131,12 +131,12 @@ func TestPasswordSignIn(t *testing.T) {
 func TestCookiesAreSecureOverHTTPS(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.setPassword(t, b.person(t, "ada@example.com", auth.Editor), goodPassword)
+	b.setPassword(t, b.person(t, "ada@example.com", auth.Editor))
 	if cookie := sessionOf(b.login(t, "ada@example.com", goodPassword, "X-Forwarded-Proto", "https")); cookie == nil || !cookie.Secure {
 		t.Errorf("behind a proxy that speaks https: %+v", cookie)
 	}
 	public := setup(t, func(c *Config) { c.PublicURL = "https://foundry.example" })
-	public.setPassword(t, public.person(t, "ada@example.com", auth.Editor), goodPassword)
+	public.setPassword(t, public.person(t, "ada@example.com", auth.Editor))
 	if cookie := sessionOf(public.login(t, "ada@example.com", goodPassword)); cookie == nil || !cookie.Secure {
 		t.Errorf("with a public URL of https: %+v", cookie)
 	}
@@ -145,9 +145,9 @@ func TestCookiesAreSecureOverHTTPS(t *testing.T) {
 func TestRefusedSignInsSayTheSame(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.setPassword(t, b.person(t, "ada@example.com", auth.Editor), goodPassword)
+	b.setPassword(t, b.person(t, "ada@example.com", auth.Editor))
 	b.person(t, "bare@example.com", auth.Editor) // without a password
-	b.setPassword(t, b.person(t, "gone@example.com", auth.Editor), goodPassword)
+	b.setPassword(t, b.person(t, "gone@example.com", auth.Editor))
 	b.exec(t, "UPDATE users SET disabled_at = now() WHERE email = 'gone@example.com'")
 	for _, email := range []string{"ada@example.com", "nobody@example.com", "bare@example.com", "gone@example.com"} {
 		password := "wrong"
@@ -163,7 +163,7 @@ func TestRefusedSignInsSayTheSame(t *testing.T) {
 			t.Errorf("%s: the refusal is not in the audit record", email)
 		}
 	}
-	b.setPassword(t, b.person(t, "lone@example.com", auth.Editor), goodPassword)
+	b.setPassword(t, b.person(t, "lone@example.com", auth.Editor))
 	b.exec(t, "DELETE FROM members USING users WHERE id = user_id AND email = 'lone@example.com'")
 	p := wantProblem(t, b.login(t, "lone@example.com", goodPassword), http.StatusForbidden, "forbidden")
 	if p.Detail != "You are a member of no organization. Ask somebody for an invitation." {
@@ -181,8 +181,8 @@ func TestRefusedSignInsSayTheSame(t *testing.T) {
 func TestSignInsAreLimitedPerPerson(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.setPassword(t, b.person(t, "ada@example.com", auth.Editor), goodPassword)
-	b.setPassword(t, b.person(t, "bob@example.com", auth.Editor), goodPassword)
+	b.setPassword(t, b.person(t, "ada@example.com", auth.Editor))
+	b.setPassword(t, b.person(t, "bob@example.com", auth.Editor))
 	// In parallel, as somebody would who hopes that the count lags behind.
 	var guesses sync.WaitGroup
 	statuses := make([]int, 14)
@@ -230,7 +230,7 @@ func TestSignInsAreLimitedPerPerson(t *testing.T) {
 func TestSignInsAreLimitedPerAddress(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.setPassword(t, b.person(t, "ada@example.com", auth.Editor), goodPassword)
+	b.setPassword(t, b.person(t, "ada@example.com", auth.Editor))
 	b.exec(t, "INSERT INTO sign_in_failures (subject) SELECT 'address:203.0.113.7' FROM generate_series(1, 49)")
 	if a := b.login(t, "ada@example.com", goodPassword, "X-Forwarded-For", "203.0.113.7"); a.status != http.StatusOK {
 		t.Fatalf("at the limit: %d", a.status)
@@ -321,7 +321,7 @@ func TestPasswordChange(t *testing.T) {
 		return b.as(t, ada.cookie, http.MethodPut, apiPrefix+"/me/password", body)
 	}
 	wantPointers(t, wantProblem(t, change(map[string]string{"password": "short"}), http.StatusUnprocessableEntity, "validation"), "/password")
-	b.setPassword(t, ada, goodPassword)
+	b.setPassword(t, ada)
 	if a := b.as(t, other.cookie, http.MethodGet, apiPrefix+"/me", nil); a.status != http.StatusUnauthorized {
 		t.Errorf("another session lives on: %d", a.status)
 	}
@@ -428,7 +428,7 @@ func TestSignInForm(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	b.setPassword(t, b.person(t, "ada@example.com", auth.Editor), goodPassword)
+	b.setPassword(t, b.person(t, "ada@example.com", auth.Editor))
 	form := func(path string, values url.Values, headers ...string) answer {
 		return b.call(t, http.MethodPost, path, values.Encode(), append([]string{"Content-Type", "application/x-www-form-urlencoded"}, headers...)...)
 	}
