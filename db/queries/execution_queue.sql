@@ -37,17 +37,31 @@ JOIN workflows w ON w.id = c.workflow_id
 JOIN execution_data d ON d.execution_id = c.id
 ORDER BY c.id;
 
--- name: QueueRelease :execrows
--- A worker gives an execution back, first in order. Zero rows: the claim was not its any more.
+-- name: QueueHeld :many
+-- What a worker holds and does not drive: the answer to its claim was lost. Index: executions_pkey.
+SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
+    c.queued_at, c.claimed_at, c.started_at, (c.cancel_requested_at IS NOT NULL)::bool AS canceled,
+    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, d.inputs,
+    (NOT c.secrets_read OR EXISTS (SELECT 1 FROM execution_secrets x WHERE x.execution_id = c.id))::bool AS has_secrets
+FROM executions c
+JOIN workflows w ON w.id = c.workflow_id
+JOIN execution_data d ON d.execution_id = c.id
+WHERE c.worker_id = @worker_id AND c.id = ANY (@ids::uuid[]) AND c.finished_at IS NULL
+ORDER BY c.id;
+
+-- name: QueueRelease :many
+-- A worker gives an execution back, first in order. No row: the claim was not its any more.
 WITH released AS (
     UPDATE executions SET worker_id = NULL, claim = claim + 1, last_seq = last_seq + 1
     WHERE id = @id AND claim = @claim AND worker_id IS NOT NULL AND finished_at IS NULL
     RETURNING id, last_seq
 ), queued AS (
     INSERT INTO execution_queue (execution_id, run_order) SELECT id, '-infinity' FROM released
+), event AS (
+    INSERT INTO execution_events (day, execution_id, seq, type, data)
+    SELECT @day::date, id, last_seq, 'execution.released', @event::jsonb FROM released
 )
-INSERT INTO execution_events (day, execution_id, seq, type, data)
-SELECT @day::date, id, last_seq, 'execution.released', @event::jsonb FROM released;
+SELECT id FROM released;
 
 -- name: QueueDepth :one
 -- For /metrics. Index: execution_queue_order.

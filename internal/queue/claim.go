@@ -59,6 +59,23 @@ func (s *Store) Claim(ctx context.Context, workerID uuid.UUID, limit int, avoid 
 	if err != nil {
 		return nil, fmt.Errorf("claiming executions: %w", err)
 	}
+	return claimedFrom(workerID, rows), nil
+}
+
+// Recover returns those of the executions given that the worker holds: claims whose answer was lost.
+func (s *Store) Recover(ctx context.Context, workerID uuid.UUID, ids []uuid.UUID) ([]Claimed, error) {
+	rows, err := s.q.QueueHeld(ctx, &workerID, ids)
+	if err != nil {
+		return nil, fmt.Errorf("recovering claims: %w", err)
+	}
+	same := make([]dbsqlc.QueueClaimRow, 0, len(rows))
+	for _, row := range rows {
+		same = append(same, dbsqlc.QueueClaimRow(row))
+	}
+	return claimedFrom(workerID, same), nil
+}
+
+func claimedFrom(workerID uuid.UUID, rows []dbsqlc.QueueClaimRow) []Claimed {
 	claimed := make([]Claimed, 0, len(rows))
 	now := time.Now()
 	for _, row := range rows {
@@ -70,7 +87,7 @@ func (s *Store) Claim(ctx context.Context, workerID uuid.UUID, limit int, avoid 
 			HasSecrets: row.HasSecrets, ReceivedAt: now,
 		})
 	}
-	return claimed, nil
+	return claimed
 }
 
 // Release gives a claim back: the execution is the first to be claimed again. The reason is a sentence that its
@@ -81,8 +98,8 @@ func (s *Store) Release(ctx context.Context, id uuid.UUID, claim int64, reason s
 		return fmt.Errorf("encoding an event: %w", err)
 	}
 	err = s.change(ctx, wake{work: true, ids: []uuid.UUID{id}}, func(q *dbsqlc.Queries) error {
-		n, err := q.QueueRelease(ctx, execution.Day(id), event, id, claim)
-		if err == nil && n == 0 {
+		released, err := q.QueueRelease(ctx, id, claim, execution.Day(id), event)
+		if err == nil && len(released) == 0 {
 			return errs.E(errs.StaleClaim, "The right to this execution is gone.")
 		}
 		return err

@@ -20,6 +20,7 @@ import (
 	"foundry/internal/postgres/dbsqlc"
 	"foundry/internal/queue"
 	"foundry/internal/sandbox/sandboxtest"
+	"foundry/internal/secret"
 	"foundry/internal/worker"
 	"foundry/internal/workflow"
 )
@@ -90,6 +91,13 @@ func (b *testBundle) background(name string, f func(ctx context.Context) error) 
 // startWorker runs a worker until the test ends or stop is called.
 func (b *testBundle) startWorker(slots int) (stop func()) {
 	b.t.Helper()
+	_, stop = b.startWorkerWith(slots, nil)
+	return stop
+}
+
+// startWorkerWith is startWorker for one that has encryption keys; it returns where its HTTP server is too.
+func (b *testBundle) startWorkerWith(slots int, keys *secret.Keyring) (url string, stop func()) {
+	b.t.Helper()
 	listener, err := new(net.ListenConfig).Listen(b.t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		b.t.Fatal(err)
@@ -99,13 +107,13 @@ func (b *testBundle) startWorker(slots int) (stop func()) {
 	w, err := worker.New(worker.Config{
 		Pool: pool, LeasePool: lease,
 		DirectURL: b.url, Listener: listener, Provider: b.fake, Host: "test", Version: "test", Slots: slots,
-		Logger: zerolog.New(zerolog.NewTestWriter(b.t)), Registry: prometheus.NewRegistry(),
+		Keys: keys, Logger: zerolog.New(zerolog.NewTestWriter(b.t)), Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	end := b.background("worker", w.Run)
-	return func() {
+	return "http://" + listener.Addr().String(), func() {
 		end()
 		pool.Close()
 		lease.Close()

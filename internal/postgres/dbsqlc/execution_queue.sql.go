@@ -128,28 +128,113 @@ func (q *Queries) QueueDepth(ctx context.Context) (QueueDepthRow, error) {
 	return i, err
 }
 
-const queueRelease = `-- name: QueueRelease :execrows
+const queueHeld = `-- name: QueueHeld :many
+SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
+    c.queued_at, c.claimed_at, c.started_at, (c.cancel_requested_at IS NOT NULL)::bool AS canceled,
+    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, d.inputs,
+    (NOT c.secrets_read OR EXISTS (SELECT 1 FROM execution_secrets x WHERE x.execution_id = c.id))::bool AS has_secrets
+FROM executions c
+JOIN workflows w ON w.id = c.workflow_id
+JOIN execution_data d ON d.execution_id = c.id
+WHERE c.worker_id = $1 AND c.id = ANY ($2::uuid[]) AND c.finished_at IS NULL
+ORDER BY c.id
+`
+
+type QueueHeldRow struct {
+	ID              uuid.UUID
+	OrganizationID  uuid.UUID
+	WorkflowID      uuid.UUID
+	WorkflowSlug    string
+	WorkflowVersion int32
+	Number          int64
+	Source          string
+	Claim           int64
+	Signal          int64
+	QueuedAt        time.Time
+	ClaimedAt       *time.Time
+	StartedAt       *time.Time
+	Canceled        bool
+	CancelForced    bool
+	DeadlinePassed  bool
+	Inputs          []byte
+	HasSecrets      bool
+}
+
+// What a worker holds and does not drive: the answer to its claim was lost. Index: executions_pkey.
+func (q *Queries) QueueHeld(ctx context.Context, workerID *uuid.UUID, ids []uuid.UUID) ([]QueueHeldRow, error) {
+	rows, err := q.db.Query(ctx, queueHeld, workerID, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []QueueHeldRow{}
+	for rows.Next() {
+		var i QueueHeldRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.OrganizationID,
+			&i.WorkflowID,
+			&i.WorkflowSlug,
+			&i.WorkflowVersion,
+			&i.Number,
+			&i.Source,
+			&i.Claim,
+			&i.Signal,
+			&i.QueuedAt,
+			&i.ClaimedAt,
+			&i.StartedAt,
+			&i.Canceled,
+			&i.CancelForced,
+			&i.DeadlinePassed,
+			&i.Inputs,
+			&i.HasSecrets,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const queueRelease = `-- name: QueueRelease :many
 WITH released AS (
     UPDATE executions SET worker_id = NULL, claim = claim + 1, last_seq = last_seq + 1
-    WHERE id = $3 AND claim = $4 AND worker_id IS NOT NULL AND finished_at IS NULL
+    WHERE id = $1 AND claim = $2 AND worker_id IS NOT NULL AND finished_at IS NULL
     RETURNING id, last_seq
 ), queued AS (
     INSERT INTO execution_queue (execution_id, run_order) SELECT id, '-infinity' FROM released
+), event AS (
+    INSERT INTO execution_events (day, execution_id, seq, type, data)
+    SELECT $3::date, id, last_seq, 'execution.released', $4::jsonb FROM released
 )
-INSERT INTO execution_events (day, execution_id, seq, type, data)
-SELECT $1::date, id, last_seq, 'execution.released', $2::jsonb FROM released
+SELECT id FROM released
 `
 
-// A worker gives an execution back, first in order. Zero rows: the claim was not its any more.
-func (q *Queries) QueueRelease(ctx context.Context, day time.Time, event []byte, iD uuid.UUID, claim int64) (int64, error) {
-	result, err := q.db.Exec(ctx, queueRelease,
-		day,
-		event,
+// A worker gives an execution back, first in order. No row: the claim was not its any more.
+func (q *Queries) QueueRelease(ctx context.Context, iD uuid.UUID, claim int64, day time.Time, event []byte) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, queueRelease,
 		iD,
 		claim,
+		day,
+		event,
 	)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
