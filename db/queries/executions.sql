@@ -36,7 +36,9 @@ WHERE e.id = @id AND e.organization_id = @organization_id;
 -- name: ExecutionList :many
 -- The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time), at most 201. The page's
 -- ids are found first, in one index; the number there is a constant and the ids are an array, so that Postgres expects few rows
--- whatever it knows of the arguments. Index: executions_organization. PLAN_ALL
+-- whatever it knows of the arguments. Index: executions_organization. EXPLAIN:
+--   Sort (e.id DESC) -> Nested Loop -> Index Scan executions_pkey (id = ANY (page)), execution_data_pkey, workflows
+--   page: Limit -> Subquery -> Limit 201 -> Index Only Scan executions_organization (organization_id = $1 AND id >= $2 AND id < $3)
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
@@ -67,7 +69,9 @@ ORDER BY e.id DESC;
 
 -- name: ExecutionListBySet :many
 -- As ExecutionList, merged from one ordered run of ids per source and status, so that a page costs the same whatever the filter
--- leaves out. Index: executions_organization_set. PLAN_SET
+-- leaves out. Index: executions_organization_set. EXPLAIN, of the page:
+--   Limit -> Sort (id DESC) -> Nested Loop -> Function Scan source, status
+--     -> Limit 201 -> Index Only Scan executions_organization_set (organization_id = $1 AND source = $2 AND status = $3 AND id >= … AND id < …)
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e

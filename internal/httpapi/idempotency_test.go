@@ -26,7 +26,9 @@ func TestIdempotencyKeys(t *testing.T) {
 		"version":   {"/workflows/one/versions", map[string]any{"source": helloText}, map[string]any{"source": helloText + "# other\n"}, http.StatusCreated, "workflow_versions WHERE version > 1"},
 		"execution": {"/workflows/one/executions", map[string]any{"inputs": map[string]any{"who": "me"}}, map[string]any{"inputs": map[string]any{"who": "you"}}, http.StatusAccepted, "executions"},
 	} {
-		post := func(key string, body any) answer { return b.call(t, http.MethodPost, apiPrefix+c.path, body, "Idempotency-Key", key) }
+		post := func(key string, body any) answer {
+			return b.call(t, http.MethodPost, apiPrefix+c.path, body, "Idempotency-Key", key)
+		}
 		first := post("k-1", c.body)
 		if first.status != c.status || first.header.Get("Idempotency-Replayed") != "" {
 			t.Fatalf("%s: the first answer is %d %s", name, first.status, first.body)

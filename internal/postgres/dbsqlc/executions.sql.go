@@ -285,7 +285,10 @@ type ExecutionListRow struct {
 
 // The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time), at most 201. The page's
 // ids are found first, in one index; the number there is a constant and the ids are an array, so that Postgres expects few rows
-// whatever it knows of the arguments. Index: executions_organization. PLAN_ALL
+// whatever it knows of the arguments. Index: executions_organization. EXPLAIN:
+//
+//	Sort (e.id DESC) -> Nested Loop -> Index Scan executions_pkey (id = ANY (page)), execution_data_pkey, workflows
+//	page: Limit -> Subquery -> Limit 201 -> Index Only Scan executions_organization (organization_id = $1 AND id >= $2 AND id < $3)
 func (q *Queries) ExecutionList(ctx context.Context, organizationID uuid.UUID, first uuid.UUID, below uuid.UUID, lim int32) ([]ExecutionListRow, error) {
 	rows, err := q.db.Query(ctx, executionList,
 		organizationID,
@@ -471,7 +474,10 @@ type ExecutionListBySetRow struct {
 }
 
 // As ExecutionList, merged from one ordered run of ids per source and status, so that a page costs the same whatever the filter
-// leaves out. Index: executions_organization_set. PLAN_SET
+// leaves out. Index: executions_organization_set. EXPLAIN, of the page:
+//
+//	Limit -> Sort (id DESC) -> Nested Loop -> Function Scan source, status
+//	  -> Limit 201 -> Index Only Scan executions_organization_set (organization_id = $1 AND source = $2 AND status = $3 AND id >= … AND id < …)
 func (q *Queries) ExecutionListBySet(ctx context.Context, arg ExecutionListBySetParams) ([]ExecutionListBySetRow, error) {
 	rows, err := q.db.Query(ctx, executionListBySet,
 		arg.OrganizationID,
