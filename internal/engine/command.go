@@ -65,9 +65,9 @@ func (r *run) beginRun(node int) bool {
 func (r *run) launch(node int, id uuid.UUID, cursor journal.Cursor, env []string) {
 	n := &r.def.Nodes[node]
 	spec := shim.Spec{Script: n.Script, Shell: string(n.Shell), Timeout: n.Timeout, OutputLimit: r.def.Sandbox.LogLimit}
-	machineShim := r.machine.shim
-	r.tail.follow(machineShim, cursor)
-	r.spawn(func(ctx context.Context) { r.start(ctx, machineShim, id, spec, env) })
+	sh, ctx := r.machine.shim, r.machine.ctx
+	r.tail.follow(sh, cursor)
+	r.work.Go(func() { r.start(ctx, sh, id, spec, env) })
 }
 
 // start asks the shim until it has answered. What became of the command is the tailer's to tell, except
@@ -89,8 +89,7 @@ func (r *run) start(ctx context.Context, sh machineShim, id uuid.UUID, spec shim
 			})
 			return
 		case errs.Is(err, errs.NotFound):
-			r.tell(ctx, func() { r.machine.suspect(r) })
-			return
+			r.tell(ctx, func() { r.machine.suspect(r) }) // if it is not gone, the start is still owed
 		}
 		r.log.Warn().Err(err).Str("node_run_id", id.String()).Msg("starting a command; trying again")
 		if !sleep(ctx, pause) {
@@ -107,9 +106,9 @@ func (r *run) endCommands() {
 		if n.signaled && !r.facts.CancelForced && !r.facts.DeadlinePassed {
 			continue
 		}
-		n.signaled = true
-		if sh := r.machine.shim; sh != nil {
-			r.spawn(func(ctx context.Context) { r.endCommand(ctx, sh, id) })
+		if sh, ctx := r.machine.shim, r.machine.ctx; sh != nil { // else attachAll does it
+			n.signaled = true
+			r.work.Go(func() { r.endCommand(ctx, sh, id) })
 		}
 	}
 	for node := range r.nodes {
@@ -132,12 +131,13 @@ func (r *run) endCommand(ctx context.Context, sh machineShim, id uuid.UUID) {
 				r.tell(ctx, func() { r.neverStarted(id) })
 				return
 			}
-			continue // it has started meanwhile
-		}
-		if err == nil || ctx.Err() != nil {
+			// It has started meanwhile, or could not be sealed.
+		} else if err == nil || ctx.Err() != nil {
 			return
 		}
-		r.log.Warn().Err(err).Str("node_run_id", id.String()).Msg("signaling a command; trying again")
+		if err != nil {
+			r.log.Warn().Err(err).Str("node_run_id", id.String()).Msg("signaling a command; trying again")
+		}
 		if !sleep(ctx, pause) {
 			return
 		}
@@ -168,6 +168,7 @@ func (r *run) exited(id uuid.UUID, exit *shim.Exit) {
 		code := exit.ExitCode
 		result.ExitCode = &code
 	}
+	r.nodes[node].outputs = nil // those of an earlier attempt do not count
 	status, failure := judge(exit, r.def.Nodes[node].Timeout)
 	outputs, err := parseOutputs(exit)
 	if err == nil && len(outputs) > 0 {

@@ -42,6 +42,9 @@ func (r *run) decide() {
 			r.conclude(out.Verdict)
 			return
 		}
+		if out.Done {
+			r.machine.abort() // nothing needs it any more
+		}
 		if !moved {
 			return
 		}

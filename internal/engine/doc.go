@@ -24,7 +24,15 @@
 // execution's tailer, which submits chunks and cursor to the journal by itself and tells the
 // loop once the exit status is there and everything before it has been submitted.
 //
+// Before anything runs, secrets are read with the claim; they reach commands in the environment of the shim's
+// start call and nothing else. They, and the masks that commands have announced, are replaced in
+// output by the tailer's writers, and in outputs, summaries, failures and events by the loop before these are cut and stored.
+//
 // Failure cases:
+//   - A secret is encrypted with a key that this process lacks (secret.KeyMissing): nothing runs, and the worker gives
+//     the execution back. One that was stopped for good before it began needs no secrets and ends anywhere.
+//   - A secret or a stored mask was altered: the execution fails, with code secret; its sandbox is destroyed unread.
+//   - This process has no keys at all: masks cannot be sealed, hold in memory, and a warning says so.
 //   - The claim is lost (errs.StaleClaim): the engine stops at once and undoes nothing; commands
 //     go on in the sandbox, and whoever has the claim follows them.
 //   - An answer of the journal is lost (errs.Unknown): all goroutines end, all memory is dropped, the

@@ -28,7 +28,6 @@ type Config struct {
 	Secrets      *secret.Store
 	Provider     sandbox.Provider
 	Host         string    // of this machine, which names the worker in the audit record: a local sandbox can be attached to on its host only
-	WorkerID     uuid.UUID // for log lines
 	Installation uuid.UUID // labels sandboxes
 	Keep         workflow.Keep
 	Logger       zerolog.Logger
@@ -55,7 +54,7 @@ const reloadPause = 200 * time.Millisecond
 // decide about it; the newest value counts. It returns nil when the execution has ended, the cause of
 // ctx's end, errs.StaleClaim, or secret.KeyMissing when another worker must drive it. It sends no signal to a command unless a durable fact asks for it.
 func (e *Engine) Run(ctx context.Context, c queue.Claimed, facts <-chan queue.Facts) error {
-	log := e.Logger.With().Str("execution_id", c.ID.String()).Str("workflow", c.WorkflowSlug).Int64("claim", c.Claim).Logger()
+	log := e.Logger.With().Str("worker_id", c.WorkerID.String()).Str("execution_id", c.ID.String()).Str("workflow", c.WorkflowSlug).Int64("claim", c.Claim).Logger()
 	fresh := c.StartedAt == nil
 	g := &given{}
 	for {
@@ -95,6 +94,13 @@ func (e *Engine) drive(ctx context.Context, c queue.Claimed, fresh bool, g *give
 		}
 		return err
 	}
+	var settled execution.Settled
+	if !fresh {
+		var err error
+		if settled, err = e.Executions.Settle(ctx, c.ID, c.Claim); err != nil {
+			return fmt.Errorf("loading the execution: %w", err)
+		}
+	}
 	set, nextMask, err := e.redaction(ctx, c, g, fresh)
 	if errs.Is(err, secret.Altered) {
 		return e.failUnreadable(ctx, c, err)
@@ -109,17 +115,19 @@ func (e *Engine) drive(ctx context.Context, c queue.Claimed, fresh bool, g *give
 		}
 		compiled = broken(err) // a text that no longer compiles ends the execution, it does not block the worker
 	}
-	r, err := newRun(e, c, compiled, log)
+	r, err := newRun(ctx, e, c, compiled)
 	if err != nil {
 		return err
 	}
+	defer r.stop(nil)
+	r.log = log
 	r.given, r.redact = g, set
 	r.tail.masks.next = nextMask
 	if !fresh {
-		fresh, err = r.load(ctx)
-		if err != nil {
+		if err := r.load(settled); err != nil {
 			return fmt.Errorf("loading the execution: %w", err)
 		}
+		fresh = !settled.Started
 	}
 	return r.drive(ctx, fresh, facts)
 }

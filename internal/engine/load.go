@@ -1,9 +1,9 @@
 package engine
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -11,40 +11,42 @@ import (
 	"foundry/internal/execution"
 	"foundry/internal/graph"
 	"foundry/internal/journal"
+	"foundry/internal/queue"
 )
 
-// load rebuilds the state of an execution that has been begun before, by this worker or another. It reports
-// whether nothing of it had become durable, so that the execution begins now.
-func (r *run) load(ctx context.Context) (fresh bool, err error) {
-	started, err := r.e.Executions.Settle(ctx, r.c.ID, r.c.Claim)
-	if err != nil || !started {
-		return err == nil, err
+// load rebuilds the state of an execution that has been begun before, by this worker or another. Where
+// nothing of it had become durable, it only takes in the facts.
+func (r *run) load(settled execution.Settled) error {
+	r.facts = queue.Facts{
+		Signal: settled.Signal, Canceled: settled.CanceledAt != nil, CancelForced: settled.CancelForced, DeadlinePassed: settled.DeadlinePassed,
 	}
-	if r.def.fault != nil {
-		return false, nil // there are no nodes to tell its runs by: it is going to end
+	if !settled.Started || r.def.fault != nil {
+		return nil // without a text there are no nodes to tell its runs by: it is going to end
 	}
 	r.nodeSeen = true
-	runs, err := r.e.Executions.NodeRuns(ctx, r.c.ID)
+	runs, err := r.e.Executions.NodeRuns(r.ctx, r.c.ID)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for i := range runs {
 		node, ok := r.def.Graph.Index(runs[i].Key)
 		if !ok {
-			return false, fmt.Errorf("a node run of the unknown node %q", runs[i].Key)
+			return fmt.Errorf("a node run of the unknown node %q", runs[i].Key)
 		}
-		if err := r.recall(node, &runs[i]); err != nil {
-			return false, err
+		if err := r.recall(node, &runs[i], settled.CanceledAt); err != nil {
+			return err
 		}
 	}
+	r.tail.refused = r.tail.stored > maxExecutionLog
 	r.recallFailures()
-	return false, r.recallSandbox(ctx)
+	return r.recallSandbox()
 }
 
-// recall takes in one node run; those of a node come in the order of their attempts.
-func (r *run) recall(node int, nr *execution.NodeRun) error {
+// recall takes in one node run; those of a node come in the order of their attempts. One that was
+// started after the cancel runs because of it.
+func (r *run) recall(node int, nr *execution.NodeRun, canceledAt *time.Time) error {
 	n := &r.nodes[node]
-	n.attempt, n.failure = nr.Attempt, nr.Failure
+	n.attempt, n.failure, n.outputs = nr.Attempt, nr.Failure, nil
 	r.states[node] = graph.Status(nr.Status)
 	r.tail.stored += nr.StdoutBytes + nr.StderrBytes
 	switch nr.Status {
@@ -58,7 +60,8 @@ func (r *run) recall(node int, nr *execution.NodeRun) error {
 			return nil
 		}
 		n.charged++
-		if delay, again := r.retryDelay(node, nr.ExitCode); again {
+		// One that never had a sandbox failed before it began, which is final.
+		if delay, again := r.retryDelay(node, nr.ExitCode); again && nr.SandboxID != nil {
 			r.states[node] = graph.Running
 			n.retryDue = delay
 		}
@@ -73,6 +76,7 @@ func (r *run) recall(node int, nr *execution.NodeRun) error {
 			}
 		}
 		n.current, n.retryDue = nr.ID, 0
+		n.afterCancel = canceledAt != nil && nr.StartedAt != nil && nr.StartedAt.After(*canceledAt)
 		r.active[nr.ID] = node
 		r.recalled[nr.ID] = cursor
 	case execution.NodePending, execution.NodeWaiting, execution.NodeSkipped, execution.NodeCanceled:
@@ -95,13 +99,13 @@ func (r *run) recallFailures() {
 }
 
 // recallSandbox takes up the execution's sandbox where its row says it is.
-func (r *run) recallSandbox(ctx context.Context) error {
-	id, found, err := r.e.Sandboxes.Current(ctx, r.c.ID)
+func (r *run) recallSandbox() error {
+	current, err := r.e.Sandboxes.Current(r.ctx, r.c.ID)
 	if err != nil {
 		return err
 	}
-	if found {
-		r.machine.resume(r, id)
+	if current != nil {
+		r.machine.resume(r, current.id, current.providerID)
 		return nil
 	}
 	for nodeRun := range r.active {
@@ -125,9 +129,23 @@ func (r *run) attachAll() {
 			continue
 		}
 		r.record(event.NodeAttached, id, map[string]any{"claim": r.c.Claim})
+		if r.mustEnd(node) {
+			r.then(func() { r.attachToEnd(node, id, cursor) })
+			continue
+		}
 		r.then(func() { r.launch(node, id, cursor, env) })
 	}
-	if r.facts.Canceled || r.facts.DeadlinePassed {
-		r.then(r.endCommands)
-	}
+}
+
+// mustEnd reports whether a cancel or a deadline ends the command of a node that was recalled.
+func (r *run) mustEnd(node int) bool {
+	return r.facts.DeadlinePassed || r.facts.CancelForced || r.facts.Canceled && !r.nodes[node].afterCancel
+}
+
+// attachToEnd follows a command only to see it end. One that was never started never will be.
+func (r *run) attachToEnd(node int, id uuid.UUID, cursor journal.Cursor) {
+	r.nodes[node].signaled = true
+	sh, ctx := r.machine.shim, r.machine.ctx
+	r.tail.follow(sh, cursor)
+	r.work.Go(func() { r.endCommand(ctx, sh, id) })
 }

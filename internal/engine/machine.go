@@ -1,12 +1,10 @@
 package engine
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"maps"
-	"path"
 	"slices"
 	"time"
 
@@ -22,9 +20,6 @@ import (
 
 // goneGap is the time between the two questions after which a sandbox counts as gone.
 const goneGap = 15 * time.Second
-
-// createTries is how often a creation that fails for a reason of no known kind is tried.
-const createTries = 5
 
 // destroyTimeout bounds the call that ends a sandbox after its execution's end.
 const destroyTimeout = 30 * time.Second
@@ -49,165 +44,58 @@ type machine struct {
 	failure    *execution.Failure
 	readySince time.Time
 	suspected  bool
+	ctx        context.Context // of the goroutines that work on this sandbox
+	stop       context.CancelCauseFunc
 }
+
+// errAborted ends the making of a sandbox that nothing needs any more.
+var errAborted = errors.New("the sandbox is not needed any more")
 
 // settled reports whether no call to the provider is under way.
 func (m *machine) settled() bool { return m.state != machineMaking }
 
 // request writes the intent to make a sandbox, and makes it once that is durable.
 func (m *machine) request(r *run) {
-	*m = machine{state: machineMaking, id: execution.NewID()}
+	m.begin(r, execution.NewID())
 	r.addSandbox(journal.SandboxCreating, "")
 	r.record(event.SandboxCreating, uuid.Nil, map[string]any{"sandbox_id": m.id.String(), "provider": r.e.Provider.Name()})
-	r.then(func() { m.make(r) })
+	r.then(func() { m.make(r, "") })
 }
 
-// resume completes the intent to make a sandbox, or opens one that is ready: a creation is idempotent
-// by the sandbox's id.
-func (m *machine) resume(r *run, id uuid.UUID) {
+// resume completes the intent to make a sandbox (providerID is then empty), or opens one that was
+// ready, whose files belong to the commands.
+func (m *machine) resume(r *run, id uuid.UUID, providerID string) {
+	m.begin(r, id)
+	m.info.ProviderID = providerID
+	r.then(func() { m.make(r, providerID) })
+}
+
+func (m *machine) begin(r *run, id uuid.UUID) {
 	*m = machine{state: machineMaking, id: id}
-	r.then(func() { m.make(r) })
+	m.ctx, m.stop = context.WithCancelCause(r.ctx)
 }
 
-func (m *machine) make(r *run) {
-	id := m.id
+// abort gives the making up, however long the provider would let us wait. The answer comes as a failure.
+func (m *machine) abort() { m.stop(errAborted) }
+
+func (m *machine) make(r *run, readyAs string) {
+	id, making := m.id, m.ctx
 	r.spawn(func(ctx context.Context) {
-		made, err := r.makeSandbox(ctx, id)
+		made, err := r.makeSandbox(making, id, readyAs)
 		r.tell(ctx, func() {
-			m.info = made.info // also of one that failed at a later stage, and must be destroyed
-			if err != nil {
-				m.failed(r, err)
-				return
+			if made.info.ProviderID != "" {
+				m.info = made.info // also of one that failed at a later stage, and must be destroyed
 			}
-			m.ready(r, made)
+			switch {
+			case err == nil:
+				m.ready(r, made)
+			case readyAs != "" && errs.Is(err, errs.NotFound):
+				m.gone(r, id)
+			default:
+				m.failed(r, err)
+			}
 		})
 	})
-}
-
-// made is a sandbox that is ready for commands, and how long its stages took.
-type made struct {
-	info   sandbox.Info
-	shim   machineShim
-	stages map[string]any
-}
-
-// stageError is a failure of one stage of making a sandbox.
-type stageError struct {
-	stage string
-	err   error
-}
-
-func (e *stageError) Error() string { return e.stage + ": " + e.err.Error() }
-func (e *stageError) Unwrap() error { return e.err }
-
-// makeSandbox creates a sandbox and puts the workflow's files into it. What it returns is never nil.
-func (r *run) makeSandbox(ctx context.Context, id uuid.UUID) (*made, error) {
-	begun := time.Now()
-	stages := map[string]any{}
-	m := &made{stages: stages}
-	info, err := r.createSandbox(ctx, r.sandboxSpec(id))
-	r.e.metrics.sandboxCalls.WithLabelValues(r.e.Provider.Name(), "create", outcome(err)).Inc()
-	m.info = info
-	if err != nil {
-		return m, &stageError{"create", err}
-	}
-	stages["create_ms"] = time.Since(begun).Milliseconds()
-
-	begun = time.Now()
-	sb, err := r.e.Provider.Open(ctx, info.ProviderID)
-	if err != nil {
-		return m, &stageError{"open", err}
-	}
-	m.shim = sandbox.NewShim(sb, info)
-	if err := m.shim.Prepare(ctx); err != nil {
-		return m, &stageError{"shim", err}
-	}
-	stages["shim_ms"] = time.Since(begun).Milliseconds()
-
-	begun = time.Now()
-	if err := r.putFiles(ctx, sb, info.Workspace); err != nil {
-		return m, &stageError{"files", err}
-	}
-	stages["files_ms"] = time.Since(begun).Milliseconds()
-	return m, nil
-}
-
-// createSandbox asks the provider until the sandbox is ready or never will be. No room and no answer
-// are no failures.
-func (r *run) createSandbox(ctx context.Context, spec sandbox.Spec) (sandbox.Info, error) {
-	told, tries := "", 0
-	for pause := pauseFirst; ; pause = min(2*pause, pauseMost) {
-		info, err := r.e.Provider.Create(ctx, spec)
-		if err == nil && info.State != sandbox.Ready {
-			info, err = r.awaitReady(ctx, info)
-		}
-		if err == nil || ctx.Err() != nil || errs.Is(err, errs.Invalid) {
-			return info, err
-		}
-		reason := "The provider does not answer."
-		switch errs.CodeOf(err) {
-		case sandbox.Quota:
-			reason = "The provider has no room."
-		case errs.Unavailable, errs.Unknown:
-		default:
-			if tries++; tries == createTries {
-				return info, err
-			}
-		}
-		r.log.Warn().Err(err).Msg("making a sandbox; trying again")
-		if told != reason {
-			told = reason
-			r.tell(ctx, func() { r.record(event.SandboxWaiting, uuid.Nil, map[string]any{"reason": reason}) })
-		}
-		if !sleep(ctx, pause) {
-			return info, context.Cause(ctx)
-		}
-	}
-}
-
-// awaitReady asks for the state until it is final.
-func (r *run) awaitReady(ctx context.Context, info sandbox.Info) (sandbox.Info, error) {
-	for pause := pauseFirst; ; pause = min(2*pause, time.Second) {
-		switch info.State {
-		case sandbox.Ready:
-			return info, nil
-		case sandbox.Stopped:
-			return r.e.Provider.Start(ctx, info.ProviderID)
-		case sandbox.Failed:
-			return info, errs.E(errs.Invalid, "%s", info.Reason)
-		case sandbox.Destroying:
-			return info, errs.E(errs.Invalid, "The sandbox is being destroyed.")
-		case sandbox.Creating, sandbox.Starting, sandbox.Stopping:
-		}
-		if !sleep(ctx, pause) {
-			return info, context.Cause(ctx)
-		}
-		next, err := r.e.Provider.Get(ctx, info.ProviderID)
-		if err != nil {
-			return info, err
-		}
-		info = next
-	}
-}
-
-func (r *run) putFiles(ctx context.Context, sb sandbox.Sandbox, workspace string) error {
-	if len(r.def.Files) == 0 {
-		return nil
-	}
-	files, err := r.e.Workflows.Contents(ctx, r.c.WorkflowID, r.c.Version)
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		mode := uint32(0o644)
-		if f.Executable {
-			mode = 0o755
-		}
-		if err := sb.PutFile(ctx, path.Join(workspace, f.Path), bytes.NewReader(f.Bytes), mode); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // sandboxSpec is what the text asks of the machine.
@@ -249,7 +137,6 @@ func (m *machine) ready(r *run, made *made) {
 
 // failed gives the sandbox up, and with it all that needs one.
 func (m *machine) failed(r *run, err error) {
-	r.log.Warn().Err(err).Msg("no sandbox")
 	stage, reason := "create", "Internal error."
 	if s, ok := errors.AsType[*stageError](err); ok {
 		stage = s.stage
@@ -260,7 +147,10 @@ func (m *machine) failed(r *run, err error) {
 	m.state = machineFailed
 	m.failure = &execution.Failure{Code: "sandbox", Message: "There is no sandbox to run in (" + stage + "): " + reason}
 	r.addSandbox(journal.SandboxDestroying, reason)
-	r.record(event.SandboxFailed, uuid.Nil, map[string]any{"sandbox_id": m.id.String(), "stage": stage, "reason": reason})
+	if !errors.Is(err, errAborted) {
+		r.log.Warn().Err(err).Msg("no sandbox")
+		r.record(event.SandboxFailed, uuid.Nil, map[string]any{"sandbox_id": m.id.String(), "stage": stage, "reason": reason})
+	}
 	id, providerID := m.id, m.info.ProviderID
 	r.then(func() {
 		r.spawn(func(ctx context.Context) { r.destroySandbox(ctx, id, providerID) })
@@ -282,7 +172,7 @@ func (m *machine) suspect(r *run) {
 			_, err := r.e.Provider.Get(ctx, providerID)
 			switch {
 			case err == nil:
-				r.tell(ctx, func() { m.suspected = false; r.attachAll() })
+				r.tell(ctx, func() { m.suspected = false })
 				return
 			case errs.Is(err, errs.NotFound):
 				times++
@@ -300,10 +190,12 @@ func (m *machine) gone(r *run, id uuid.UUID) {
 	if m.id != id {
 		return
 	}
-	r.tail.forget()
+	m.stop(nil)
+	r.tail.reset()
 	r.addSandbox(journal.SandboxFailed, "The sandbox is gone.")
 	r.record(event.SandboxFailed, uuid.Nil, map[string]any{"sandbox_id": id.String(), "stage": "run", "reason": "The sandbox is gone."})
 	*m = machine{}
+	clear(r.recalled)
 	for _, id := range slices.Collect(maps.Keys(r.active)) {
 		r.interrupt(id, "its sandbox is gone")
 	}

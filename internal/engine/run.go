@@ -63,25 +63,27 @@ type node struct {
 	interruptions int
 	current       uuid.UUID // the node run that is running, else zero
 	signaled      bool      // its command was asked to end
+	afterCancel   bool      // its command was started after the cancel, and runs because of it
 	retrying      *time.Timer
 	retryDue      time.Duration // while loading: the pause before the retry that is due
 	outputs       map[string]any
 	failure       *execution.Failure
 }
 
-func newRun(e *Engine, c queue.Claimed, def *compiled, log zerolog.Logger) (*run, error) {
+func newRun(ctx context.Context, e *Engine, c queue.Claimed, def *compiled) (*run, error) {
 	inputs := map[string]any{}
 	if err := json.Unmarshal(c.Inputs, &inputs); err != nil {
 		return nil, fmt.Errorf("decoding the inputs: %w", err)
 	}
 	r := &run{
-		e: e, c: c, def: def, log: log, facts: c.Facts, inputs: inputs,
+		e: e, c: c, def: def, facts: c.Facts, inputs: inputs,
 		states: make([]graph.Status, len(def.Nodes)), nodes: make([]node, len(def.Nodes)),
 		active: map[uuid.UUID]int{}, recalled: map[uuid.UUID]journal.Cursor{}, inbox: make(chan func(), 64), given: &given{}, redact: redact.NewSet(nil), session: new(journal.Session),
 	}
 	for i := range r.states {
 		r.states[i] = graph.Pending
 	}
+	r.ctx, r.stop = context.WithCancelCause(ctx)
 	r.tail = newTailer(r)
 	r.newEntry()
 	return r, nil
@@ -121,7 +123,6 @@ func (r *run) tell(ctx context.Context, message func()) {
 
 // drive runs the loop and then ends every goroutine of the run.
 func (r *run) drive(ctx context.Context, fresh bool, facts <-chan queue.Facts) error {
-	r.ctx, r.stop = context.WithCancelCause(ctx)
 	defer r.work.Wait()
 	defer r.stop(nil)
 	defer r.stopTimers()

@@ -30,18 +30,27 @@ func (s *SandboxStore) Installation(ctx context.Context) (uuid.UUID, error) {
 	return id, nil
 }
 
-// Current returns the execution's newest sandbox that has not been given up.
-func (s *SandboxStore) Current(ctx context.Context, executionID uuid.UUID) (id uuid.UUID, found bool, err error) {
+// known is a sandbox that the execution has. The provider's id is empty until it was ready once.
+type known struct {
+	id         uuid.UUID
+	providerID string
+}
+
+// Current returns the execution's newest sandbox that has not been given up, nil if there is none.
+func (s *SandboxStore) Current(ctx context.Context, executionID uuid.UUID) (current *known, err error) {
 	rows, err := s.q.SandboxListByExecution(ctx, executionID)
 	if err != nil {
-		return uuid.Nil, false, fmt.Errorf("reading sandboxes: %w", err)
+		return nil, fmt.Errorf("reading sandboxes: %w", err)
 	}
 	for _, row := range rows {
-		if row.State == "creating" || row.State == "ready" {
-			id, found = row.ID, true
+		switch {
+		case row.State == "creating":
+			current = &known{id: row.ID}
+		case row.State == "ready" && row.ProviderID != nil:
+			current = &known{id: row.ID, providerID: *row.ProviderID}
 		}
 	}
-	return id, found, nil
+	return current, nil
 }
 
 // finish records that a sandbox was destroyed. Nothing changes if another process was first.

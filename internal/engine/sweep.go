@@ -6,15 +6,28 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"foundry/internal/sandbox"
 )
 
 // SweepEvery is how often a worker sweeps.
 const SweepEvery = 30 * time.Second
 
 // Destroy carries out a durable intent to destroy a sandbox and records the result. It is harmless to
-// repeat. With an empty provider id, the provider never told one, and there is nothing to call.
+// repeat. With an empty provider id, the answer to its creation was lost, and it is found by its label.
 func (e *Engine) Destroy(ctx context.Context, id uuid.UUID, providerID string) error {
-	if providerID != "" {
+	ids := []string{providerID}
+	if providerID == "" {
+		infos, err := e.Provider.List(ctx, map[string]string{sandbox.LabelSandbox: id.String()})
+		if err != nil {
+			return fmt.Errorf("looking for a sandbox: %w", err)
+		}
+		ids = nil
+		for _, info := range infos {
+			ids = append(ids, info.ProviderID)
+		}
+	}
+	for _, providerID := range ids {
 		err := e.Provider.Destroy(ctx, providerID)
 		e.metrics.sandboxCalls.WithLabelValues(e.Provider.Name(), "destroy", outcome(err)).Inc()
 		if err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -33,6 +34,8 @@ type tailer struct {
 	outputs map[uuid.UUID]*output
 	done    map[uuid.UUID]bool // recorded to the end; the shim is told once
 	running bool
+	stop    context.CancelFunc // of the newest goroutine
+	ended   chan struct{}
 
 	// Of the goroutine alone.
 	masks   maskSealer
@@ -57,16 +60,32 @@ func (t *tailer) follow(sh machineShim, c journal.Cursor) {
 	t.outputs[c.NodeRunID] = newOutput(c, t.r.redact)
 	if !t.running {
 		t.running = true
-		t.r.spawn(func(ctx context.Context) { t.run(ctx, sh) })
+		ctx, stop := context.WithCancel(t.r.ctx)
+		ended := make(chan struct{})
+		t.stop, t.ended = stop, ended
+		t.r.work.Go(func() {
+			defer close(ended)
+			defer stop()
+			t.run(ctx, sh)
+		})
 	}
 }
 
-// forget drops everything: the sandbox is gone.
-func (t *tailer) forget() {
+// reset drops everything: the sandbox is gone. When it returns, no goroutine asks that sandbox any more, so
+// that the next follow begins with the new one.
+func (t *tailer) reset() {
+	t.mu.Lock()
+	stop, ended := t.stop, t.ended
+	t.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-ended // it waits for nothing but its context
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.outputs)
 	clear(t.done)
+	t.running = false
 }
 
 // offsets says where to go on. ok is false, and the goroutine is to end, when there is nothing left.
@@ -155,29 +174,32 @@ func (t *tailer) take(ctx context.Context, sh machineShim, o *output, run *shim.
 	}
 	frames, _, err := shim.DecodeFrames(run.Frames)
 	if err != nil {
-		return t.damaged(ctx, o, err)
+		return t.damaged(sh, o, err)
 	}
-	if err := t.record(ctx, o, frames, run.Next); err != nil {
+	if err := t.record(ctx, sh, o, frames, run.Next); err != nil {
 		return err
 	}
 	for run.Exit == nil && run.Size-o.next > shim.MaxTailBytes {
 		frames, next, err := sh.ReadFrames(ctx, o.id, o.next, backlogRead)
-		if errs.Is(err, errs.Internal) {
-			return t.damaged(ctx, o, err)
+		if errors.Is(err, shim.ErrCorrupt) {
+			return t.damaged(sh, o, err)
 		}
 		if err != nil || next == o.next {
 			return err
 		}
-		if err := t.record(ctx, o, frames, next); err != nil {
+		if err := t.record(ctx, sh, o, frames, next); err != nil {
 			return err
 		}
 	}
 	switch {
 	case run.Exit != nil:
 		return t.exited(ctx, o, run.Exit)
-	case run.State == shim.Lost:
-		t.close(o.id)
-		t.r.tell(ctx, func() { t.r.interrupt(o.id, "its supervisor died") })
+	case run.State == shim.Lost && run.Next == run.Offset: // and everything that was written has been read
+		o.end()
+		if err := t.submit(ctx, o); err != nil {
+			return err
+		}
+		t.putDown(sh, o, "its supervisor died")
 	case run.State == shim.Sealed:
 		t.close(o.id)
 		t.r.tell(ctx, func() { t.r.neverStarted(o.id) })
@@ -186,10 +208,10 @@ func (t *tailer) take(ctx context.Context, sh machineShim, o *output, run *shim.
 }
 
 // record hands frames to the journal. It waits while the journal is full.
-func (t *tailer) record(ctx context.Context, o *output, frames []shim.Frame, next int64) error {
+func (t *tailer) record(ctx context.Context, sh machineShim, o *output, frames []shim.Frame, next int64) error {
 	for _, f := range frames {
 		if err := o.feed(f); err != nil {
-			return t.damaged(ctx, o, err)
+			return t.damaged(sh, o, err)
 		}
 	}
 	o.next = next
@@ -245,9 +267,32 @@ func (t *tailer) exited(ctx context.Context, o *output, exit *shim.Exit) error {
 	return nil
 }
 
-// damaged gives up a node run whose output cannot be read; its command is ended.
-func (t *tailer) damaged(ctx context.Context, o *output, err error) error {
-	t.close(o.id)
-	t.r.tell(ctx, func() { t.r.interrupt(o.id, "its output is damaged") })
+// damaged gives up a node run whose output cannot be read.
+func (t *tailer) damaged(sh machineShim, o *output, err error) error {
+	t.putDown(sh, o, "its output is damaged")
 	return fmt.Errorf("reading the output of %s: %w", o.id, err)
+}
+
+// putDown interrupts a node run that cannot be followed any more, once nothing of its command is left: it may
+// run again only then.
+func (t *tailer) putDown(sh machineShim, o *output, reason string) {
+	t.close(o.id)
+	t.r.spawn(func(ctx context.Context) {
+		for pause := pauseFirst; ; pause = min(2*pause, pauseMost) {
+			state, err := sh.Signal(ctx, o.id, shim.KILL)
+			if err == nil && (state.Final() || state == shim.New) {
+				state, err = sh.Seal(ctx, o.id) // which also kills what a dead supervisor has left
+			}
+			if err == nil && state.Final() {
+				t.r.tell(ctx, func() { t.r.interrupt(o.id, reason) })
+				return
+			}
+			if errs.Is(err, errs.NotFound) {
+				t.r.tell(ctx, func() { t.r.machine.suspect(t.r) })
+			}
+			if !sleep(ctx, pause) {
+				return
+			}
+		}
+	})
 }

@@ -15,7 +15,7 @@ import (
 // batch is the rows of one commit, as the arrays that its statements take.
 type batch struct {
 	receipts map[uuid.UUID]Receipt
-	stale    map[*pending]bool
+	refused  map[*pending]error // errStale or errSignaled
 
 	nodeRuns   dbsqlc.NodeRunUpsertManyParams
 	nodeRunRow map[uuid.UUID]int // a node run's row in nodeRuns: a statement may touch it only once
@@ -59,7 +59,7 @@ type head struct {
 // newBatch fences and numbers the entries by the rows that the lock returned.
 func newBatch(entries []*pending, rows []dbsqlc.JournalLockRow) (*batch, error) {
 	b := &batch{
-		receipts: make(map[uuid.UUID]Receipt, len(rows)), stale: map[*pending]bool{},
+		receipts: make(map[uuid.UUID]Receipt, len(rows)), refused: map[*pending]error{},
 		nodeRunRow: map[uuid.UUID]int{}, cursorRow: map[uuid.UUID]int{}, sandboxRow: map[uuid.UUID]int{},
 	}
 	heads := make(map[uuid.UUID]*head, len(rows))
@@ -69,7 +69,11 @@ func newBatch(entries []*pending, rows []dbsqlc.JournalLockRow) (*batch, error) 
 	for _, p := range entries {
 		h := heads[p.entry.ExecutionID]
 		if h == nil || h.Finished || h.Claim != p.entry.Claim {
-			b.stale[p] = true
+			b.refused[p] = errStale
+			continue
+		}
+		if p.entry.End != nil && h.Signal > p.entry.Signal {
+			b.refused[p] = errSignaled
 			continue
 		}
 		if err := b.add(h, p.entry); err != nil {

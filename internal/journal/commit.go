@@ -28,7 +28,7 @@ func (j *Journal) commit(ctx context.Context, entries []*pending) {
 	if len(entries) == 0 {
 		return
 	}
-	receipts, stale, err := j.persist(ctx, entries)
+	receipts, refused, err := j.persist(ctx, entries)
 	if err != nil && isData(err) {
 		j.commitOneByOne(ctx, entries)
 		return
@@ -37,8 +37,8 @@ func (j *Journal) commit(ctx context.Context, entries []*pending) {
 		switch {
 		case err != nil:
 			j.resolve(p, Receipt{}, err)
-		case stale[p]:
-			j.resolve(p, Receipt{}, errStale)
+		case refused[p] != nil:
+			j.resolve(p, Receipt{}, refused[p])
 		default:
 			j.resolve(p, receipts[p.entry.ExecutionID], nil)
 		}
@@ -76,7 +76,7 @@ func (j *Journal) commitOneByOne(ctx context.Context, entries []*pending) {
 		own[r] = append(own[r], p)
 	}
 	for _, r := range order {
-		receipts, stale, err := j.persist(ctx, own[r])
+		receipts, refused, err := j.persist(ctx, own[r])
 		if err != nil && isData(err) {
 			j.log.Error().Err(err).Str("execution_id", r.executionID.String()).Msg("data of an execution cannot be stored; ending it")
 			err = j.endInternal(ctx, r)
@@ -85,8 +85,8 @@ func (j *Journal) commitOneByOne(ctx context.Context, entries []*pending) {
 			switch {
 			case err != nil:
 				j.resolve(p, Receipt{}, err)
-			case stale[p]:
-				j.resolve(p, Receipt{}, errStale)
+			case refused[p] != nil:
+				j.resolve(p, Receipt{}, refused[p])
 			default:
 				j.resolve(p, receipts[r.executionID], nil)
 			}
@@ -95,7 +95,7 @@ func (j *Journal) commitOneByOne(ctx context.Context, entries []*pending) {
 }
 
 // persist writes entries, again and again while the reason passes.
-func (j *Journal) persist(ctx context.Context, entries []*pending) (map[uuid.UUID]Receipt, map[*pending]bool, error) {
+func (j *Journal) persist(ctx context.Context, entries []*pending) (map[uuid.UUID]Receipt, map[*pending]error, error) {
 	var b *batch
 	err := j.untilDone(ctx, func() (err error) {
 		b, err = j.write(ctx, entries)
@@ -104,7 +104,7 @@ func (j *Journal) persist(ctx context.Context, entries []*pending) (map[uuid.UUI
 	if err != nil {
 		return nil, nil, err
 	}
-	return b.receipts, b.stale, nil
+	return b.receipts, b.refused, nil
 }
 
 // untilDone calls f again while its error passes, for a minute. It returns why ctx ended, if f failed by that.

@@ -15,13 +15,16 @@ type Entry struct {
 	ExecutionID uuid.UUID
 	Claim       int64
 	Session     *Session // nil stands alone
+	Signal      int64    // for an End: the newest signal that was known when it was decided
 	Started     bool     // the first entry of an execution that nobody has begun
 	Records     []Record
 	NodeRuns    []NodeRun
 	Cursors     []Cursor
 	Masks       []Mask
 	Sandboxes   []Sandbox
-	End         *End // nothing of this execution may be submitted after it
+	// End ends the execution; nothing of it may be submitted afterwards. It is refused with errs.Conflict
+	// when somebody has changed a fact since Signal.
+	End *End
 }
 
 // Session ties together the entries of one engine since it has loaded an execution. After the first

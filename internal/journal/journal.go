@@ -192,3 +192,6 @@ func (j *Journal) resolve(p *pending, r Receipt, err error) {
 
 // errStale is what callers get whose claim is gone.
 var errStale error = errs.E(errs.StaleClaim, "Another worker has the right to this execution.")
+
+// errSignaled is what callers get who end an execution without knowing the newest facts about it.
+var errSignaled error = errs.E(errs.Conflict, "Somebody has changed a fact that the end depends on.")

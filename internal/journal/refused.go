@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"github.com/google/uuid"
 
@@ -20,12 +21,12 @@ func (j *Journal) endInternal(ctx context.Context, r right) error {
 	if err != nil {
 		return err
 	}
-	_, stale, err := j.persist(ctx, []*pending{end})
+	_, refused, err := j.persist(ctx, []*pending{end})
 	switch {
 	case err != nil:
 		return err
-	case stale[end]:
-		return errStale
+	case refused[end] != nil:
+		return refused[end]
 	}
 	return errs.E(errs.Internal, "%s", failure.Message)
 }
@@ -59,7 +60,7 @@ func (j *Journal) refusal(ctx context.Context, r right, failure *execution.Failu
 	if err != nil {
 		return nil, err
 	}
-	entry := &Entry{ExecutionID: r.executionID, Claim: r.claim, End: &End{Status: execution.Failed, Failure: failure}}
+	entry := &Entry{ExecutionID: r.executionID, Claim: r.claim, Signal: math.MaxInt64, End: &End{Status: execution.Failed, Failure: failure}}
 	for _, run := range runs {
 		if execution.NodeStatus(run.Status).Terminal() {
 			continue

@@ -19,6 +19,7 @@
 //   - Two workers claim: SKIP LOCKED hands each a different row; a claim never waits for a lock.
 //   - A worker dies after the claim committed and before it read the answer: the execution
 //     is held by a worker whose lease runs out.
+//   - The answer to a claim is lost and the worker lives: it finds what it holds and does not drive (Recover).
 //   - A cancel and a claim meet: both lock the execution's row. If the cancel is first, the
 //     claim finds no queue row; if the claim is first, the cancel becomes a signal, which the
 //     worker learns of by NOTIFY, by its next look, or by its next renewal.

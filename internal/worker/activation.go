@@ -36,6 +36,7 @@ type activation struct {
 	mu      sync.Mutex
 	held    map[uuid.UUID]*held
 	engines sync.WaitGroup
+	unsure  bool          // of look's goroutine: a claim failed, and may have been made
 	more    bool          // the last claim took all that it could: there may be more
 	free    chan struct{} // one slot: a slot became free while there was more
 }
@@ -94,14 +95,42 @@ func (a *activation) look(ctx context.Context) error {
 
 // lookOnce tells engines what was decided about their executions, and claims.
 func (a *activation) lookOnce(ctx context.Context) error {
-	if a.count() > 0 {
+	if a.count() > 0 || a.unsure {
 		held, err := a.w.queue.Held(ctx, a.id)
 		if err != nil {
 			return err
 		}
 		a.tellAll(held)
+		if err := a.recover(ctx, held); err != nil {
+			return err
+		}
+		a.unsure = false
 	}
 	return a.claim(ctx)
+}
+
+// recover takes up what the database says is ours and no engine drives. No claim is under way meanwhile.
+func (a *activation) recover(ctx context.Context, seen []queue.Held) error {
+	var missing []uuid.UUID
+	a.mu.Lock()
+	for _, s := range seen {
+		if a.held[s.ID] == nil {
+			missing = append(missing, s.ID)
+		}
+	}
+	a.mu.Unlock()
+	if len(missing) == 0 {
+		return nil
+	}
+	claimed, err := a.w.queue.Recover(ctx, a.id, missing)
+	if err != nil {
+		return err
+	}
+	for _, c := range claimed {
+		a.log.Warn().Str("execution_id", c.ID.String()).Msg("taking up an execution whose claim was not answered")
+		a.start(ctx, c)
+	}
+	return nil
 }
 
 // claim takes what the free slots allow.
@@ -113,6 +142,7 @@ func (a *activation) claim(ctx context.Context) error {
 	}
 	claimed, err := a.w.queue.Claim(ctx, a.id, free, a.w.locked.avoid(time.Now())...)
 	if err != nil {
+		a.unsure = true // it may have committed all the same
 		return err
 	}
 	a.setMore(len(claimed) == free)

@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"path"
+	"time"
+
+	"github.com/google/uuid"
+
+	"foundry/internal/errs"
+	"foundry/internal/event"
+	"foundry/internal/sandbox"
+)
+
+// insistFor is how long a stage is repeated that fails for a reason of no known kind.
+const insistFor = time.Minute
+
+// made is a sandbox that is ready for commands, and how long its stages took.
+type made struct {
+	info   sandbox.Info
+	shim   machineShim
+	stages map[string]any
+}
+
+// stageError is a failure of one stage of making a sandbox.
+type stageError struct {
+	stage string
+	err   error
+}
+
+func (e *stageError) Error() string { return e.stage + ": " + e.err.Error() }
+func (e *stageError) Unwrap() error { return e.err }
+
+// makeSandbox creates a sandbox and puts the workflow's files into it, or opens the one that the provider
+// knows by the id readyAs. It insists until ctx ends: no room and no answer are no failures. What it
+// returns is never nil.
+func (r *run) makeSandbox(ctx context.Context, id uuid.UUID, readyAs string) (*made, error) {
+	m := &made{stages: map[string]any{}}
+	var sb sandbox.Sandbox
+	create := func() (err error) {
+		if readyAs != "" {
+			m.info, err = r.e.Provider.Get(ctx, readyAs)
+		} else {
+			m.info, err = r.e.Provider.Create(ctx, r.sandboxSpec(id))
+		}
+		if err == nil {
+			m.info, err = r.awaitReady(ctx, m.info)
+		}
+		return err
+	}
+	open := func() (err error) {
+		if sb, err = r.e.Provider.Open(ctx, m.info.ProviderID); err != nil {
+			return err
+		}
+		m.shim = sandbox.NewShim(sb, m.info)
+		return m.shim.Prepare(ctx)
+	}
+	files := func() error {
+		if readyAs != "" {
+			return nil // they are there, as the commands have left them
+		}
+		return r.putFiles(ctx, sb, m.info.Workspace)
+	}
+	for _, s := range []struct {
+		name string
+		do   func() error
+	}{{"create", create}, {"shim", open}, {"files", files}} {
+		begun := time.Now()
+		err := r.insist(ctx, s.name, s.do)
+		if s.name == "create" {
+			r.e.metrics.sandboxCalls.WithLabelValues(r.e.Provider.Name(), "create", outcome(err)).Inc()
+		}
+		if err != nil {
+			return m, &stageError{s.name, err}
+		}
+		m.stages[s.name+"_ms"] = time.Since(begun).Milliseconds()
+	}
+	return m, nil
+}
+
+// insist repeats one stage of making a sandbox until it is done, is refused for good, or ctx ends.
+func (r *run) insist(ctx context.Context, stage string, do func() error) error {
+	told, since := "", time.Now()
+	for pause := pauseFirst; ; pause = min(2*pause, pauseMost) {
+		err := do()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		reason := "The provider does not answer."
+		switch errs.CodeOf(err) {
+		case "":
+			return nil
+		case errs.Invalid, errs.NotFound:
+			return err
+		case sandbox.Quota:
+			reason = "The provider has no room."
+		case errs.Unavailable, errs.Unknown:
+		default:
+			if time.Since(since) > insistFor {
+				return err
+			}
+		}
+		r.log.Warn().Err(err).Str("stage", stage).Msg("making a sandbox; trying again")
+		if told != reason {
+			told = reason
+			r.tell(r.ctx, func() {
+				r.record(event.SandboxWaiting, uuid.Nil, map[string]any{"stage": stage, "reason": reason})
+			})
+		}
+		if !sleep(ctx, pause) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// awaitReady asks for the state until it is final.
+func (r *run) awaitReady(ctx context.Context, info sandbox.Info) (sandbox.Info, error) {
+	for pause := pauseFirst; ; pause = min(2*pause, time.Second) {
+		switch info.State {
+		case sandbox.Ready:
+			return info, nil
+		case sandbox.Stopped:
+			return r.e.Provider.Start(ctx, info.ProviderID)
+		case sandbox.Failed:
+			return info, errs.E(errs.Invalid, "%s", info.Reason)
+		case sandbox.Destroying:
+			return info, errs.E(errs.Invalid, "The sandbox is being destroyed.")
+		case sandbox.Creating, sandbox.Starting, sandbox.Stopping:
+		}
+		if !sleep(ctx, pause) {
+			return info, context.Cause(ctx)
+		}
+		next, err := r.e.Provider.Get(ctx, info.ProviderID)
+		if err != nil {
+			return info, err
+		}
+		info = next
+	}
+}
+
+func (r *run) putFiles(ctx context.Context, sb sandbox.Sandbox, workspace string) error {
+	if len(r.def.Files) == 0 {
+		return nil
+	}
+	files, err := r.e.Workflows.Contents(ctx, r.c.WorkflowID, r.c.Version)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		mode := uint32(0o644)
+		if f.Executable {
+			mode = 0o755
+		}
+		if err := sb.PutFile(ctx, path.Join(workspace, f.Path), bytes.NewReader(f.Bytes), mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
