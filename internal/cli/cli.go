@@ -63,7 +63,7 @@ func newRoot(a *app) *cobra.Command {
 		a.devCommand(), a.serveCommand(), a.workerCommand(), a.migrateCommand(),
 		a.initCommand(), a.workflowCommand(), a.validateCommand(),
 		a.runCommand(), a.logsCommand(), a.executionsCommand(), a.cancelCommand(),
-		commands(&cobra.Command{Use: "secrets", Short: "Look after secrets"}, a.rekeyCommand()),
+		a.secretsCommand(),
 		a.keygenCommand(), a.loginCommand(), a.tokensCommand(), a.adminCommand(), a.versionCommand(),
 	)
 	return root
