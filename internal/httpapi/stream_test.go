@@ -31,7 +31,7 @@ import (
 )
 
 // streamWait is how long a test waits for what must come.
-const streamWait = 30 * time.Second
+const streamWait = 2 * time.Minute
 
 // frame is one server-sent event.
 type frame struct{ id, event, data string }

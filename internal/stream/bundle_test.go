@@ -210,7 +210,7 @@ func (w writer) notify(t testing.TB) {
 }
 
 // wait is how long a test waits for what must happen.
-const wait = 30 * time.Second
+const wait = 2 * time.Minute
 
 // next returns the next events that are there or come within the time, or the error that ends the watch.
 func next(ctx context.Context, w *Watch) ([]*Entry, error) {

@@ -162,7 +162,7 @@ func (b *testBundle) enqueue(w *workflow.Workflow, inputs string) uuid.UUID {
 // await polls until the condition holds.
 func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !condition() {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -186,7 +185,7 @@ func (p *Provider) Destroy(ctx context.Context, providerID string) error {
 	if err := p.endAll(providerID); err != nil {
 		return err
 	}
-	if err := removeAll(p.dir(providerID)); err != nil {
+	if err := hostbox.RemoveAll(p.dir(providerID)); err != nil {
 		return fmt.Errorf("removing sandbox %s: %w", providerID, err)
 	}
 	// A call that had begun before the state was written may have started something since.
@@ -254,26 +253,6 @@ func (p *Provider) file(elem ...string) string {
 }
 
 func (p *Provider) dir(providerID string) string { return p.file("sandboxes", providerID) }
-
-// removeAll removes a folder in which a command may have left folders without write permission,
-// as Go's module cache has.
-func removeAll(dir string) error {
-	err := os.RemoveAll(dir)
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	walkErr := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
-		if e != nil && e.IsDir() {
-			// Called before the folder is read, and again if reading it failed.
-			chmodErr := os.Chmod(name, 0o700)
-			if err == nil {
-				return chmodErr
-			}
-		}
-		return nil
-	})
-	return errors.Join(walkErr, os.RemoveAll(dir))
-}
 
 func hasLabels(info sandbox.Info, labels map[string]string) bool {
 	for k, v := range labels {

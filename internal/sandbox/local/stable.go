@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"foundry/internal/sandbox/hostbox"
 )
 
 // What is unused and younger than this may belong to a process that is at work on it.
@@ -79,7 +81,7 @@ func (p *Provider) dropUnfinished() error {
 	for _, name := range leftovers {
 		info, err := os.Stat(name)
 		if err == nil && time.Since(info.ModTime()) > leftoverAge {
-			err = removeAll(name)
+			err = hostbox.RemoveAll(name)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -120,7 +120,7 @@ func (f *Fake) Vanish(providerID string) {
 	f.mu.Unlock()
 	if b != nil {
 		endBox(b.info)
-		_ = os.RemoveAll(b.dir) // the test's temporary folder is removed anyway
+		_ = hostbox.RemoveAll(b.dir) // the test's temporary folder is removed anyway
 	}
 }
 
