@@ -100,7 +100,7 @@ func (r *run) recallFailures() {
 
 // recallSandbox takes up the execution's sandbox where its row says it is.
 func (r *run) recallSandbox() error {
-	current, err := r.e.Sandboxes.Current(r.ctx, r.c.ID)
+	current, err := r.e.Sandboxes.current(r.ctx, r.c.ID)
 	if err != nil {
 		return err
 	}

@@ -36,8 +36,8 @@ type known struct {
 	providerID string
 }
 
-// Current returns the execution's newest sandbox that has not been given up, nil if there is none.
-func (s *SandboxStore) Current(ctx context.Context, executionID uuid.UUID) (current *known, err error) {
+// current returns the execution's newest sandbox that has not been given up, nil if there is none.
+func (s *SandboxStore) current(ctx context.Context, executionID uuid.UUID) (found *known, err error) {
 	rows, err := s.q.SandboxListByExecution(ctx, executionID)
 	if err != nil {
 		return nil, fmt.Errorf("reading sandboxes: %w", err)
@@ -45,12 +45,12 @@ func (s *SandboxStore) Current(ctx context.Context, executionID uuid.UUID) (curr
 	for _, row := range rows {
 		switch {
 		case row.State == "creating":
-			current = &known{id: row.ID}
+			found = &known{id: row.ID}
 		case row.State == "ready" && row.ProviderID != nil:
-			current = &known{id: row.ID, providerID: *row.ProviderID}
+			found = &known{id: row.ID, providerID: *row.ProviderID}
 		}
 	}
-	return current, nil
+	return found, nil
 }
 
 // finish records that a sandbox was destroyed. Nothing changes if another process was first.

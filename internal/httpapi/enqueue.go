@@ -41,7 +41,7 @@ func (h *handlers) CreateExecution(ctx context.Context, r openapi.CreateExecutio
 	defer closed()
 	queued, err := h.enqueue(ctx, r)
 	id := queued.Body.ID
-	again, replayed := errors.AsType[*idempotency.Replay](err)
+	again, replayed := errors.AsType[*idempotency.ReplayError](err)
 	if replayed {
 		id, err = uuid.Parse(path.Base(again.Answer.Header["Location"]))
 	}

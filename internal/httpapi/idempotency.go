@@ -21,7 +21,7 @@ const (
 func (s *Server) replay(next openapi.StrictHandlerFunc, _ string) openapi.StrictHandlerFunc {
 	return func(c echo.Context, request any) (any, error) {
 		response, err := next(c, request)
-		again, ok := errors.AsType[*idempotency.Replay](err)
+		again, ok := errors.AsType[*idempotency.ReplayError](err)
 		if !ok {
 			return response, err
 		}
@@ -38,7 +38,7 @@ func (s *Server) replay(next openapi.StrictHandlerFunc, _ string) openapi.Strict
 	}
 }
 
-// once returns the guard of a request with an Idempotency-Key, or nil for one without. It returns *idempotency.Replay for a
+// once returns the guard of a request with an Idempotency-Key, or nil for one without. It returns *idempotency.ReplayError for a
 // request that was carried out before, so that nothing is checked again that may have changed since. route names
 // what is called, said is all that the request says, and answer writes the answer to its effect.
 func once[T any](ctx context.Context, s *Server, key *string, route string, said any, answer func(T, http.ResponseWriter) error) (*idempotency.Guard[T], error) {

@@ -141,14 +141,14 @@ func TestEveryOperationIsGuarded(t *testing.T) {
 				t.Parallel()
 				c := operationCase{b: b, row: row, method: method, one: one}
 				if !row.public {
-					c.wantRefused(t, "Authorization", "", http.StatusUnauthorized, "unauthorized")
-					c.wantRefused(t, "Authorization", "Bearer fdy_unknown", http.StatusUnauthorized, "unauthorized")
+					c.wantRefused(t, "", http.StatusUnauthorized, "unauthorized")
+					c.wantRefused(t, "Bearer fdy_unknown", http.StatusUnauthorized, "unauthorized")
 				}
 				if !row.public && !row.anybody {
-					c.wantRefused(t, "Authorization", "Bearer "+narrow, http.StatusForbidden, "forbidden")
+					c.wantRefused(t, "Bearer "+narrow, http.StatusForbidden, "forbidden")
 				}
 				if row.refused != "" {
-					c.wantRefused(t, "Authorization", "Bearer "+refused[row.refused], http.StatusForbidden, "forbidden")
+					c.wantRefused(t, "Bearer "+refused[row.refused], http.StatusForbidden, "forbidden")
 				}
 				c.wantNothingUnknown(t, op.RequestBody != nil)
 				if !row.public && !row.stream {
@@ -169,9 +169,9 @@ type operationCase struct {
 	one    tenant
 }
 
-func (c *operationCase) wantRefused(t *testing.T, header, value string, status int, code string) {
+func (c *operationCase) wantRefused(t *testing.T, authorization string, status int, code string) {
 	t.Helper()
-	p := wantProblem(t, c.b.call(t, c.method, apiPrefix+c.row.path, c.row.body, header, value), status, code)
+	p := wantProblem(t, c.b.call(t, c.method, apiPrefix+c.row.path, c.row.body, "Authorization", authorization), status, code)
 	if status == http.StatusForbidden && !strings.HasPrefix(p.Detail, "This needs the right to ") {
 		t.Errorf("the sentence does not name the right: %q", p.Detail)
 	}
@@ -198,7 +198,7 @@ func (c *operationCase) wantNothingUnknown(t *testing.T, withBody bool) {
 func (c *operationCase) wantNothingFor(t *testing.T, token string) {
 	t.Helper()
 	if c.row.person {
-		c.wantRefused(t, "Authorization", "Bearer "+token, http.StatusForbidden, "forbidden")
+		c.wantRefused(t, "Bearer "+token, http.StatusForbidden, "forbidden")
 		return
 	}
 	a := c.b.call(t, c.method, apiPrefix+c.row.path, c.row.body, "Authorization", "Bearer "+token)

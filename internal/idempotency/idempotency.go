@@ -48,10 +48,10 @@ type Answer struct {
 	Body   []byte
 }
 
-// Replay is the error of a request that has been carried out before: the caller sends the answer again.
-type Replay struct{ Answer Answer }
+// ReplayError is the error of a request that has been carried out before: the caller sends the answer again.
+type ReplayError struct{ Answer Answer }
 
-func (r *Replay) Error() string {
+func (r *ReplayError) Error() string {
 	return fmt.Sprintf("the request was answered before, with status %d", r.Answer.Status)
 }
 

@@ -24,7 +24,7 @@ func NewStore(pool *pgxpool.Pool) *Store {
 	return &Store{q: dbsqlc.New(pool)}
 }
 
-// Check returns nil for a key that has not been answered, *Replay for a request that has, and errs.Code Reused for another
+// Check returns nil for a key that has not been answered, *ReplayError for a request that has, and errs.Code Reused for another
 // request with its key. It saves the work before the effect; only Guard decides.
 func (s *Store) Check(ctx context.Context, r Request) error {
 	return check(ctx, s.q, r)
@@ -41,7 +41,7 @@ func check(ctx context.Context, q *dbsqlc.Queries, r Request) error {
 	if !bytes.Equal(row.RequestHash, r.Hash[:]) {
 		return errs.E(Reused, "The idempotency key was used for another request; use a new one.")
 	}
-	replay := &Replay{Answer{Status: int(row.Status), Body: row.Body}}
+	replay := &ReplayError{Answer{Status: int(row.Status), Body: row.Body}}
 	if err := json.Unmarshal(row.Headers, &replay.Answer.Header); err != nil {
 		return fmt.Errorf("decoding stored headers: %w", err)
 	}
@@ -54,7 +54,7 @@ type Guard[T any] struct {
 	Answer  func(T) (Answer, error) // what the effect's result is answered with
 }
 
-// Do runs the effect in the transaction, as its first statements, unless the request has been carried out: then *Replay, or
+// Do runs the effect in the transaction, as its first statements, unless the request has been carried out: then *ReplayError, or
 // errs.Code Reused. An error means that the transaction must be rolled back. Do waits while another transaction has the key.
 func (g *Guard[T]) Do(ctx context.Context, tx dbsqlc.DBTX, effect func() (T, error)) (T, error) {
 	if g == nil {

@@ -35,8 +35,8 @@ func sentinelPlace(keyID string) Place {
 func (p Place) associated() []byte {
 	b := []byte("foundry/1")
 	for _, part := range [][]byte{[]byte(p.kind), p.row[:], p.owner[:], []byte(p.name)} {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(part))) //nolint:gosec // names are short
+		b = binary.BigEndian.AppendUint32(b, uint32(len(part)))
 		b = append(b, part...)
 	}
-	return binary.BigEndian.AppendUint64(b, uint64(p.version)) //nolint:gosec // versions count from 1
+	return binary.BigEndian.AppendUint64(b, uint64(p.version))
 }

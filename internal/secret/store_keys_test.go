@@ -1,6 +1,7 @@
 package secret
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -58,7 +59,7 @@ func TestRekey(t *testing.T) {
 	stopped := fmt.Errorf("stopped")
 	func() {
 		defer func() {
-			if got := recover(); got != stopped {
+			if got, _ := recover().(error); !errors.Is(got, stopped) {
 				t.Errorf("it was not stopped after a batch: %v", got)
 			}
 		}()

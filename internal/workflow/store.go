@@ -101,15 +101,15 @@ func create(ctx context.Context, tx pgx.Tx, p CreateParams) (*Workflow, error) {
 	if err := insertVersion(ctx, q, version{row.ID, 1, p.Source, p.Actor.Name, p.Files}); err != nil {
 		return nil, err
 	}
-	return workflowOf(dbsqlc.WorkflowGetRow(row)), record(ctx, tx, p.Actor, audit.WorkflowCreate, row.ID, row.Slug, nil)
+	return workflowOf(dbsqlc.WorkflowGetRow(row)), record(ctx, tx, audit.Entry{Actor: p.Actor, Action: audit.WorkflowCreate, WorkflowID: &row.ID, Target: row.Slug})
 }
 
 // record puts a change on record, unless it was made by nobody in particular.
-func record(ctx context.Context, tx pgx.Tx, by audit.Actor, action audit.Action, id uuid.UUID, target string, data map[string]any) error {
-	if by.Kind == "" {
+func record(ctx context.Context, tx pgx.Tx, e audit.Entry) error {
+	if e.Actor.Kind == "" {
 		return nil
 	}
-	return audit.Write(ctx, tx, audit.Entry{Actor: by, Action: action, WorkflowID: &id, Target: target, Data: data})
+	return audit.Write(ctx, tx, e)
 }
 
 // VersionParams is a new version, which has been compiled without errors.
@@ -153,7 +153,7 @@ func addVersion(ctx context.Context, tx pgx.Tx, p VersionParams) (int, error) {
 	if err := insertVersion(ctx, q, version{p.WorkflowID, number, p.Source, p.Actor.Name, p.Files}); err != nil {
 		return 0, err
 	}
-	return int(number), record(ctx, tx, p.Actor, audit.VersionCreate, p.WorkflowID, now.Slug, map[string]any{"version": number})
+	return int(number), record(ctx, tx, audit.Entry{Actor: p.Actor, Action: audit.VersionCreate, WorkflowID: &p.WorkflowID, Target: now.Slug, Data: map[string]any{"version": number}})
 }
 
 // version is a row to insert, with its files.

@@ -38,7 +38,10 @@ func (s *Store) Rename(ctx context.Context, p ChangeParams, slug string) (*Workf
 			return err
 		}
 		renamed = workflowOf(dbsqlc.WorkflowGetRow(row))
-		return record(ctx, tx, p.Actor, audit.WorkflowUpdate, p.WorkflowID, slug, map[string]any{"slug": slug, "former_slug": now.Slug})
+		return record(ctx, tx, audit.Entry{
+			Actor: p.Actor, Action: audit.WorkflowUpdate, WorkflowID: &p.WorkflowID, Target: slug,
+			Data: map[string]any{"slug": slug, "former_slug": now.Slug},
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("renaming a workflow: %w", err)
@@ -63,7 +66,7 @@ func (s *Store) Delete(ctx context.Context, p ChangeParams) error {
 		if _, err := q.SecretErase(ctx, p.WorkflowID); err != nil {
 			return err
 		}
-		return record(ctx, tx, p.Actor, audit.WorkflowDelete, p.WorkflowID, now.Slug, nil)
+		return record(ctx, tx, audit.Entry{Actor: p.Actor, Action: audit.WorkflowDelete, WorkflowID: &p.WorkflowID, Target: now.Slug})
 	})
 	if err != nil {
 		return fmt.Errorf("deleting a workflow: %w", err)
