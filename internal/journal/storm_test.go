@@ -3,6 +3,7 @@ package journal_test
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -115,7 +116,7 @@ func (s *storm) write(n int) func(ctx context.Context) {
 			e, run := started(id, execution.NewID().String())
 			e.Cursors = []journal.Cursor{{NodeRunID: run.ID}}
 			if rand.IntN(8) == 0 {
-				e.End = &journal.End{Status: execution.Failed}
+				e.End, e.Signal = &journal.End{Status: execution.Failed}, math.MaxInt64 // whatever was signaled
 				e.Records = append(e.Records, journal.Record{Type: event.ExecutionFailed})
 			}
 			if err := s.journals[n].Submit(ctx, e, func(_ journal.Receipt, err error) { answers <- err }); err != nil {
