@@ -202,14 +202,19 @@ CREATE TABLE execution_logs (
 ) PARTITION BY RANGE (day);
 CREATE INDEX execution_logs_node_run ON execution_logs (day, execution_id, node_run_id, seq);
 
--- Makes the partitions of one day where they are missing. Callers hold the lock that serialises them.
+-- Makes the partitions of one day where they are missing. Callers hold the lock that serialises them. A table
+-- is made by itself and then attached, which does not keep others from writing; CREATE … PARTITION OF would.
 CREATE FUNCTION make_partitions(d date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     parent text;
+    child  text;
 BEGIN
     FOREACH parent IN ARRAY ARRAY['execution_events', 'execution_logs'] LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
-            parent || '_' || to_char(d, 'YYYYMMDD'), parent, d, d + 1);
+        child := parent || '_' || to_char(d, 'YYYYMMDD');
+        IF to_regclass(child) IS NULL THEN
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', child, parent);
+            EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, child, d, d + 1);
+        END IF;
     END LOOP;
 END $$;
 SELECT make_partitions((now() AT TIME ZONE 'UTC')::date + n) FROM generate_series(-1, 30) AS n;

@@ -21,6 +21,7 @@ import (
 const (
 	deadlineEvery  = time.Second
 	partitionEvery = time.Hour
+	partitionRetry = time.Minute
 	lockRetry      = 5 * time.Second
 	pingTimeout    = 5 * time.Second
 )
@@ -62,7 +63,9 @@ func (l *Loops) Run(ctx context.Context) error {
 
 // lead takes the lock, if it is free, and runs the loops while its connection lives.
 func (l *Loops) lead(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, l.DirectURL)
+	dialing, cancel := context.WithTimeout(ctx, pingTimeout)
+	conn, err := pgx.Connect(dialing, l.DirectURL)
+	cancel()
 	if err != nil {
 		return fmt.Errorf("connecting for the lock: %w", err)
 	}
@@ -71,6 +74,10 @@ func (l *Loops) lead(ctx context.Context) error {
 		defer cancel()
 		_ = conn.Close(closing) // gives the lock back
 	}()
+	// A leader whose machine has vanished must not keep the lock for as long as TCP would wait.
+	if _, err := conn.Exec(ctx, "SET idle_session_timeout = '30s'"); err != nil {
+		return fmt.Errorf("preparing the lock's connection: %w", err)
+	}
 	var leading bool
 	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(lockKey)).Scan(&leading); err != nil || !leading {
 		return err
@@ -95,12 +102,14 @@ func (l *Loops) tick(ctx context.Context, conn *pgx.Conn) error {
 		if err := ping(ctx, conn); err != nil {
 			return fmt.Errorf("losing the lock: %w", err)
 		}
-		// Partitions first: nothing can be recorded without them, not even the end of a deadline.
+		// Partitions first: nothing can be recorded without them, not even the end by a deadline.
 		if now := time.Now(); now.After(partitionsDue) {
-			if err := l.Events.EnsurePartitions(ctx); err != nil {
-				return err
-			}
 			partitionsDue = now.Add(partitionEvery)
+			if err := l.Events.EnsurePartitions(ctx); err != nil {
+				// There are days ahead; deadlines cannot wait.
+				l.Logger.Warn().Err(err).Msg("making partitions failed; trying again")
+				partitionsDue = now.Add(partitionRetry)
+			}
 		}
 		if _, err := l.Queue.PassDeadlines(ctx); err != nil {
 			return err

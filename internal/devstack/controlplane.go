@@ -64,16 +64,20 @@ func (c ControlPlane) Run(ctx context.Context) error {
 	}
 	notifier := postgres.NewNotifier(pool, part(c.Log, "notifier"))
 	executions := queue.NewStore(pool, notifier)
-	server, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // it reads what is embedded
-		Pool: pool, Queue: executions, Hub: hub, Keys: c.Keys, RevealOff: c.RevealOff, Log: part(c.Log, "http"),
-		Registry: registry, Version: c.Version, Environment: c.Environment, PublicURL: c.PublicURL, DrainTimeout: c.Drain,
+	listener, err := postgres.Listen(ctx, postgres.ListenConfig{
+		URL: c.DirectURL, Name: "foundry serve listen", Channels: []string{postgres.ChannelEvents}, Log: part(c.Log, "listener"),
+		OnNotify: hub.OnNotify, OnReset: hub.OnReset,
 	})
 	if err != nil {
 		return err
 	}
-	listener, err := postgres.Listen(ctx, postgres.ListenConfig{
-		URL: c.DirectURL, Name: "foundry serve listen", Channels: []string{postgres.ChannelEvents}, Log: part(c.Log, "listener"),
-		OnNotify: hub.OnNotify, OnReset: hub.OnReset,
+	server, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // it reads what is embedded
+		Pool: pool, Queue: executions, Hub: hub, Keys: c.Keys, RevealOff: c.RevealOff, Log: part(c.Log, "http"),
+		Registry: registry, Version: c.Version, Environment: c.Environment, PublicURL: c.PublicURL, DrainTimeout: c.Drain,
+		Checks: []httpapi.Check{
+			{Name: "schema", Run: func(ctx context.Context) error { return postgres.CheckSchema(ctx, pool) }},
+			{Name: "listener", Run: listener.Check},
+		},
 	})
 	if err != nil {
 		return err

@@ -20,6 +20,10 @@ func (s *Store) EnsurePartitions(ctx context.Context) error {
 		if err := q.PartitionsLock(ctx); err != nil {
 			return err
 		}
+		// Whoever waits for a lock keeps all after it waiting, too: better to come again.
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '500ms'"); err != nil {
+			return err
+		}
 		return q.PartitionsEnsure(ctx, DaysAhead)
 	})
 	if err != nil {

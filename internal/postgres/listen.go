@@ -8,6 +8,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,6 +52,15 @@ type ListenConfig struct {
 type Listener struct {
 	config ListenConfig
 	conn   *pgx.Conn
+	lost   atomic.Bool
+}
+
+// Check says, with errs.Unavailable, that notifications do not arrive at present. It may be called concurrently.
+func (l *Listener) Check(context.Context) error {
+	if l.lost.Load() {
+		return errs.E(errs.Unavailable, "The connection that listens for changes is lost; it is being made again.")
+	}
+	return nil
 }
 
 // Listen connects and listens. What is read from the database after it has returned, and
@@ -128,11 +138,13 @@ func (l *Listener) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		l.lost.Store(true)
 		closeConn(ctx, l.conn)
 		l.config.Log.Warn().Err(err).Msg("listening connection lost")
 		if err := l.reconnect(ctx); err != nil {
 			return nil
 		}
+		l.lost.Store(false)
 		l.config.Log.Info().Msg("listening again")
 		l.config.OnReset()
 	}
