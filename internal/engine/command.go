@@ -66,7 +66,7 @@ func (r *run) launch(node int, id uuid.UUID, cursor journal.Cursor, env []string
 	n := &r.def.Nodes[node]
 	spec := shim.Spec{Script: n.Script, Shell: string(n.Shell), Timeout: n.Timeout, OutputLimit: r.def.Sandbox.LogLimit}
 	sh, ctx := r.machine.shim, r.machine.ctx
-	r.tail.follow(sh, cursor)
+	r.tail.follow(ctx, sh, cursor)
 	r.work.Go(func() { r.start(ctx, sh, id, spec, env) })
 }
 

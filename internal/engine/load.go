@@ -146,6 +146,6 @@ func (r *run) mustEnd(node int) bool {
 func (r *run) attachToEnd(node int, id uuid.UUID, cursor journal.Cursor) {
 	r.nodes[node].signaled = true
 	sh, ctx := r.machine.shim, r.machine.ctx
-	r.tail.follow(sh, cursor)
+	r.tail.follow(ctx, sh, cursor)
 	r.work.Go(func() { r.endCommand(ctx, sh, id) })
 }

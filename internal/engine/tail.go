@@ -34,6 +34,7 @@ type tailer struct {
 	outputs map[uuid.UUID]*output
 	done    map[uuid.UUID]bool // recorded to the end; the shim is told once
 	running bool
+	machine context.Context    // of the sandbox that is followed
 	stop    context.CancelFunc // of the newest goroutine
 	ended   chan struct{}
 
@@ -50,10 +51,11 @@ func newTailer(r *run) *tailer {
 	}
 }
 
-// follow takes up a node run's output at the cursor, before its command is started.
-func (t *tailer) follow(sh machineShim, c journal.Cursor) {
+// follow takes up a node run's output at the cursor, before its command is started. machine ends with the sandbox.
+func (t *tailer) follow(machine context.Context, sh machineShim, c journal.Cursor) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.machine = machine
 	if t.outputs[c.NodeRunID] != nil {
 		return
 	}
@@ -277,7 +279,10 @@ func (t *tailer) damaged(sh machineShim, o *output, err error) error {
 // run again only then.
 func (t *tailer) putDown(sh machineShim, o *output, reason string) {
 	t.close(o.id)
-	t.r.spawn(func(ctx context.Context) {
+	t.mu.Lock()
+	ctx := t.machine
+	t.mu.Unlock()
+	t.r.work.Go(func() {
 		for pause := pauseFirst; ; pause = min(2*pause, pauseMost) {
 			state, err := sh.Signal(ctx, o.id, shim.KILL)
 			if err == nil && (state.Final() || state == shim.New) {

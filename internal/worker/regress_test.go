@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -35,11 +36,12 @@ func TestCommandsOfALostSandboxRunInANewOne(t *testing.T) {
 	workspace, _ := b.workspace(1) // of the next sandbox: the first is not listed any more
 	openGate(t, workspace)
 	x := b.end(id)
-	if x.Status != execution.Completed || b.nodes(id)["wait"].Attempt != 2 {
+	attempt := b.nodes(id)["wait"].Attempt // 2; or 3 if the death of the supervisor was seen before that of the sandbox
+	if x.Status != execution.Completed || attempt < 2 || attempt > 3 {
 		t.Fatalf("status %s, failure %+v, nodes %+v", x.Status, x.Failure, b.nodes(id))
 	}
-	if log := b.log(id, "wait", event.Stdout); log != "attempt 2\ndone\n" {
-		t.Errorf("log of the second attempt: %q", log)
+	if log := b.log(id, "wait", event.Stdout); log != fmt.Sprintf("attempt %d\ndone\n", attempt) {
+		t.Errorf("log of the last attempt: %q", log)
 	}
 }
 
