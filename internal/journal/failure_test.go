@@ -182,9 +182,9 @@ func TestDeadlockIsRetried(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	defer b.check()
-	// Whoever waits for this long looks for deadlocks and is the victim: the journal, not the test.
+	// Whoever looks for deadlocks first after both wait is the victim: the journal, after three seconds, not the test.
 	statements := new(pgtest.Statements)
-	j := b.startOn(pgtest.Open(t, b.url+"&deadlock_timeout=50ms", postgres.Options{Tracer: statements}), statements)
+	j := b.startOn(pgtest.Open(t, b.url+"&deadlock_timeout=3s", postgres.Options{Tracer: statements}), statements)
 	ids := b.claimed(2) // in order of id, as the journal locks them
 	hold := b.claimed(1)[0]
 	unlock := b.lock(hold)
