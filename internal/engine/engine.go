@@ -72,10 +72,8 @@ func (e *Engine) Run(ctx context.Context, c queue.Claimed, facts <-chan queue.Fa
 			return err
 		}
 		log.Warn().Err(err).Msg("loading the execution again")
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, reloadPause) {
 			return context.Cause(ctx)
-		case <-time.After(reloadPause):
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 
 	"foundry/internal/errs"
 	"foundry/internal/event"
-	"foundry/internal/execution"
 	"foundry/internal/httpapi/openapi"
 	"foundry/internal/stream"
 )
@@ -45,7 +44,7 @@ func (h *handlers) ListExecutionEvents(ctx context.Context, r openapi.ListExecut
 	if err != nil {
 		return nil, err
 	}
-	events, more, err := h.readEvents(ctx, r.Execution, valueOr(r.Params.After, 0), valueOr(r.Params.Limit, eventsMax), logFilter(logs, runs))
+	events, more, err := h.readEvents(ctx, r.Execution, valueOr(r.Params.After, 0), valueOr(r.Params.Limit, eventsMax), logs.Filter(runs))
 	if err != nil {
 		return nil, err
 	}
@@ -86,19 +85,4 @@ func (s *Server) readEvents(ctx context.Context, id uuid.UUID, after int64, limi
 		}
 	}
 	return events, true, nil
-}
-
-// logFilter turns a choice of logs into the one that a query understands, given the execution's node runs.
-func logFilter(logs stream.Logs, runs []execution.NodeRun) event.LogFilter {
-	if logs.None || logs.Node == "" {
-		return event.LogFilter{None: logs.None}
-	}
-	var ids []uuid.UUID
-	for _, run := range runs {
-		if run.Key == logs.Node && valueOr(logs.Index, run.Index) == run.Index && valueOr(logs.Attempt, run.Attempt) == run.Attempt {
-			ids = append(ids, run.ID)
-		}
-	}
-	// No such node run: nothing, where an empty list would mean everything.
-	return event.LogFilter{None: len(ids) == 0, NodeRuns: ids}
 }
