@@ -36,6 +36,9 @@ type Kind string
 const (
 	KindRun Kind = "run" // a command in the sandbox
 	KindSet Kind = "set" // outputs from expressions, in the worker
+	// KindApproval waits for a person's decision, KindWait for a time. No worker holds an execution that does nothing else.
+	KindApproval Kind = "approval"
+	KindWait     Kind = "wait"
 )
 
 // Shell is what runs a node's script.
@@ -50,8 +53,8 @@ const (
 	ShellNode    Shell = "node"
 )
 
-// Node is one vertex of the graph. Script to RetryOn are zero unless Kind is KindRun, Set
-// is nil unless it is KindSet.
+// Node is one vertex of the graph. Script, Shell, Env, Secrets, Retries and RetryOn are zero unless Kind is KindRun; Set, Approval
+// and Wait are nil unless it is theirs.
 type Node struct {
 	Key             string
 	Kind            Kind
@@ -66,11 +69,26 @@ type Node struct {
 	// Secrets are the keys of those that the command gets; nil is all of the workflow's, empty is none. A secret wins over a
 	// variable of the same name.
 	Secrets []string
-	Timeout time.Duration // of one attempt; 0 is no limit but the execution's
+	Timeout time.Duration // of one attempt, or of an approval's waiting; 0 is no limit but the execution's
 	Retries Retries
 	RetryOn []int // exit codes that are worth a retry; empty is every failure
 
-	Set []Output
+	Set      []Output
+	Approval *Approval
+	Wait     *Wait
+}
+
+// Approval asks people for a decision.
+type Approval struct {
+	Message *expr.Template // nil without one; may use inputs, nodes, env and execution
+	// Roles that may decide, besides owners; empty is everybody who may run the workflow.
+	Roles []string
+}
+
+// Wait is a pause. One of its fields is set; both may use inputs, nodes, env and execution.
+type Wait struct {
+	For   *expr.Template // a duration, as in 90s, 1h30m or 2d
+	Until *expr.Template // an instant, RFC 3339
 }
 
 // EnvVar is one environment variable of commands.
