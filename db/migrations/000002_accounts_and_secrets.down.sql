@@ -6,6 +6,7 @@ DROP TABLE execution_secrets;
 DROP TABLE secret_versions;
 DROP TABLE secrets;
 DROP TABLE encryption_sentinels;
+DROP INDEX executions_workflow_actor_set;
 DROP INDEX executions_actor_set;
 DROP INDEX executions_workflow_set;
 DROP INDEX executions_organization_set;

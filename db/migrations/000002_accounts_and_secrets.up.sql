@@ -83,6 +83,7 @@ DROP INDEX executions_organization_status;
 CREATE INDEX executions_organization_set ON executions (organization_id, source, status, id DESC);
 CREATE INDEX executions_workflow_set ON executions (workflow_id, source, status, id DESC);
 CREATE INDEX executions_actor_set ON executions (organization_id, actor, source, status, id DESC);
+CREATE INDEX executions_workflow_actor_set ON executions (workflow_id, actor, source, status, id DESC);
 
 -- A known text per key-encryption key, so that a wrong key is found at start and not in a run.
 CREATE TABLE encryption_sentinels (

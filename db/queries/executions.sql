@@ -103,7 +103,7 @@ WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
 ORDER BY e.id DESC;
 
 -- name: ExecutionListByActor :many
--- As ExecutionListBySet; a workflow filters what the index finds. Index: executions_actor_set.
+-- As ExecutionListBySet. Index: executions_actor_set.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
@@ -113,7 +113,22 @@ WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
     SELECT page.id FROM unnest(@sources::text[]) AS source (name), unnest(@statuses::text[]) AS status (name), LATERAL (
         SELECT x.id FROM executions x
         WHERE x.organization_id = @organization_id AND x.actor = @actor AND x.source = source.name AND x.status = status.name AND x.id >= @first::uuid AND x.id < @below::uuid
-            AND (sqlc.narg('workflow_id')::uuid IS NULL OR x.workflow_id = sqlc.narg('workflow_id'))
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT @lim))
+ORDER BY e.id DESC;
+
+-- name: ExecutionListOfWorkflowByActor :many
+-- As ExecutionListBySet. Index: executions_workflow_actor_set.
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
+    SELECT page.id FROM unnest(@sources::text[]) AS source (name), unnest(@statuses::text[]) AS status (name), LATERAL (
+        SELECT x.id FROM executions x
+        WHERE x.workflow_id = @workflow_id AND x.actor = @actor AND x.source = source.name AND x.status = status.name AND x.id >= @first::uuid AND x.id < @below::uuid
         ORDER BY x.id DESC LIMIT 201
     ) page
     ORDER BY page.id DESC LIMIT @lim))

@@ -26,7 +26,7 @@ type ListParams struct {
 }
 
 // List returns a page of executions without inputs and outputs. Whatever the filters leave out, it reads little more
-// than it returns, except that a workflow together with an actor reads all that the actor asked for.
+// than it returns.
 func (s *Store) List(ctx context.Context, p ListParams) ([]Execution, error) {
 	rows, err := s.listRows(ctx, p)
 	if err != nil {
@@ -56,10 +56,17 @@ func (s *Store) listRows(ctx context.Context, p ListParams) ([]dbsqlc.ExecutionL
 	sources, statuses := p.set()
 	filtered := len(p.Sources)+len(p.Statuses) > 0
 	switch {
+	case p.Actor != "" && p.WorkflowID != nil:
+		rows, err := s.q.ExecutionListOfWorkflowByActor(ctx, dbsqlc.ExecutionListOfWorkflowByActorParams{
+			OrganizationID: p.OrganizationID, WorkflowID: *p.WorkflowID, Actor: p.Actor, Sources: sources, Statuses: statuses,
+			First: first, Below: below, Lim: lim,
+		})
+		return listed(rows, func(r dbsqlc.ExecutionListOfWorkflowByActorRow) dbsqlc.ExecutionListRow {
+			return dbsqlc.ExecutionListRow(r)
+		}), err
 	case p.Actor != "":
 		rows, err := s.q.ExecutionListByActor(ctx, dbsqlc.ExecutionListByActorParams{
-			OrganizationID: p.OrganizationID, Actor: p.Actor, WorkflowID: p.WorkflowID, Sources: sources, Statuses: statuses,
-			First: first, Below: below, Lim: lim,
+			OrganizationID: p.OrganizationID, Actor: p.Actor, Sources: sources, Statuses: statuses, First: first, Below: below, Lim: lim,
 		})
 		return listed(rows, func(r dbsqlc.ExecutionListByActorRow) dbsqlc.ExecutionListRow { return dbsqlc.ExecutionListRow(r) }), err
 	case p.WorkflowID != nil && filtered:

@@ -342,10 +342,9 @@ WHERE w.organization_id = $1 AND e.id = ANY (ARRAY(
     SELECT page.id FROM unnest($2::text[]) AS source (name), unnest($3::text[]) AS status (name), LATERAL (
         SELECT x.id FROM executions x
         WHERE x.organization_id = $1 AND x.actor = $4 AND x.source = source.name AND x.status = status.name AND x.id >= $5::uuid AND x.id < $6::uuid
-            AND ($7::uuid IS NULL OR x.workflow_id = $7)
         ORDER BY x.id DESC LIMIT 201
     ) page
-    ORDER BY page.id DESC LIMIT $8))
+    ORDER BY page.id DESC LIMIT $7))
 ORDER BY e.id DESC
 `
 
@@ -356,7 +355,6 @@ type ExecutionListByActorParams struct {
 	Actor          string
 	First          uuid.UUID
 	Below          uuid.UUID
-	WorkflowID     *uuid.UUID
 	Lim            int32
 }
 
@@ -380,7 +378,7 @@ type ExecutionListByActorRow struct {
 	Error             []byte
 }
 
-// As ExecutionListBySet; a workflow filters what the index finds. Index: executions_actor_set.
+// As ExecutionListBySet. Index: executions_actor_set.
 func (q *Queries) ExecutionListByActor(ctx context.Context, arg ExecutionListByActorParams) ([]ExecutionListByActorRow, error) {
 	rows, err := q.db.Query(ctx, executionListByActor,
 		arg.OrganizationID,
@@ -389,7 +387,6 @@ func (q *Queries) ExecutionListByActor(ctx context.Context, arg ExecutionListByA
 		arg.Actor,
 		arg.First,
 		arg.Below,
-		arg.WorkflowID,
 		arg.Lim,
 	)
 	if err != nil {
@@ -582,6 +579,101 @@ func (q *Queries) ExecutionListOfWorkflow(ctx context.Context, arg ExecutionList
 	items := []ExecutionListOfWorkflowRow{}
 	for rows.Next() {
 		var i ExecutionListOfWorkflowRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.WorkflowID,
+			&i.WorkflowSlug,
+			&i.WorkflowVersion,
+			&i.Number,
+			&i.Status,
+			&i.Source,
+			&i.Actor,
+			&i.Priority,
+			&i.LastSeq,
+			&i.WorkerID,
+			&i.QueuedAt,
+			&i.ClaimedAt,
+			&i.StartedAt,
+			&i.FinishedAt,
+			&i.CancelRequestedAt,
+			&i.Error,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const executionListOfWorkflowByActor = `-- name: ExecutionListOfWorkflowByActor :many
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE w.organization_id = $1 AND e.id = ANY (ARRAY(
+    SELECT page.id FROM unnest($2::text[]) AS source (name), unnest($3::text[]) AS status (name), LATERAL (
+        SELECT x.id FROM executions x
+        WHERE x.workflow_id = $4 AND x.actor = $5 AND x.source = source.name AND x.status = status.name AND x.id >= $6::uuid AND x.id < $7::uuid
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT $8))
+ORDER BY e.id DESC
+`
+
+type ExecutionListOfWorkflowByActorParams struct {
+	OrganizationID uuid.UUID
+	Sources        []string
+	Statuses       []string
+	WorkflowID     uuid.UUID
+	Actor          string
+	First          uuid.UUID
+	Below          uuid.UUID
+	Lim            int32
+}
+
+type ExecutionListOfWorkflowByActorRow struct {
+	ID                uuid.UUID
+	WorkflowID        uuid.UUID
+	WorkflowSlug      string
+	WorkflowVersion   int32
+	Number            int64
+	Status            string
+	Source            string
+	Actor             string
+	Priority          int16
+	LastSeq           int64
+	WorkerID          *uuid.UUID
+	QueuedAt          time.Time
+	ClaimedAt         *time.Time
+	StartedAt         *time.Time
+	FinishedAt        *time.Time
+	CancelRequestedAt *time.Time
+	Error             []byte
+}
+
+// As ExecutionListBySet. Index: executions_workflow_actor_set.
+func (q *Queries) ExecutionListOfWorkflowByActor(ctx context.Context, arg ExecutionListOfWorkflowByActorParams) ([]ExecutionListOfWorkflowByActorRow, error) {
+	rows, err := q.db.Query(ctx, executionListOfWorkflowByActor,
+		arg.OrganizationID,
+		arg.Sources,
+		arg.Statuses,
+		arg.WorkflowID,
+		arg.Actor,
+		arg.First,
+		arg.Below,
+		arg.Lim,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ExecutionListOfWorkflowByActorRow{}
+	for rows.Next() {
+		var i ExecutionListOfWorkflowByActorRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.WorkflowID,
