@@ -37,14 +37,14 @@ type Config struct {
 // Engine drives executions. Safe for concurrent use.
 type Engine struct {
 	Config
-	definitions *definitions
+	definitions *workflow.Definitions
 	metrics     *metrics
 	goneGap     time.Duration
 }
 
 // New returns an engine.
 func New(c Config) *Engine {
-	return &Engine{Config: c, definitions: newDefinitions(c.Workflows), metrics: newMetrics(c.Registerer), goneGap: goneGap}
+	return &Engine{Config: c, definitions: workflow.NewDefinitions(c.Workflows), metrics: newMetrics(c.Registerer), goneGap: goneGap}
 }
 
 // reloadPause is the pause before an execution is loaded again after a lost answer.
@@ -106,14 +106,15 @@ func (e *Engine) drive(ctx context.Context, c queue.Claimed, fresh bool, g *give
 	if err != nil {
 		return err
 	}
-	compiled, err := e.definitions.get(ctx, c.WorkflowID, c.Version)
-	if err != nil {
-		if !errs.Is(err, errs.Validation) {
-			return err
-		}
-		compiled = broken(err) // a text that no longer compiles ends the execution, it does not block the worker
+	def, err := e.definitions.Get(ctx, c.WorkflowID, c.Version)
+	if err != nil && !errs.Is(err, errs.Validation) {
+		return fmt.Errorf("reading the definition: %w", err)
 	}
-	r, err := newRun(ctx, e, c, compiled)
+	text := &compiled{Definition: def}
+	if err != nil {
+		text = broken(err) // a text that no longer compiles ends the execution, it does not block the worker
+	}
+	r, err := newRun(ctx, e, c, text)
 	if err != nil {
 		return err
 	}

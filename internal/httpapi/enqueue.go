@@ -164,13 +164,6 @@ func (h *handlers) definition(ctx context.Context, w *workflow.Workflow, number 
 	if number > w.LatestVersion {
 		return 0, nil, refusal(errs.E(errs.Validation, "There is no such version.").With("/version", "The latest version is %d.", w.LatestVersion))
 	}
-	v, err := h.workflows.Version(ctx, w.ID, number)
-	if err != nil {
-		return 0, nil, err
-	}
-	def, err := workflow.Load([]byte(v.Source), v.Grammar)
-	if err != nil {
-		return 0, nil, fmt.Errorf("loading version %d of workflow %s: %w", number, w.ID, err)
-	}
-	return number, def, nil
+	def, err := h.definitions.Get(ctx, w.ID, number)
+	return number, def, err
 }

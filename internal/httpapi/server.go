@@ -70,22 +70,23 @@ type Config struct {
 
 // Server answers HTTP. It belongs to one process and may be asked by any number of connections.
 type Server struct {
-	config     Config
-	echo       *echo.Echo
-	contract   *contract
-	metrics    *metrics
-	log        zerolog.Logger
-	tokens     *auth.Store
-	queue      *queue.Store
-	workflows  *workflow.Store
-	executions *execution.Store
-	events     *event.Store
-	machines   *store
-	hub        *stream.Hub
-	secrets    *secret.Store
-	audit      *audit.Store
-	answers    *idempotency.Store
-	limits     *limits
+	config      Config
+	echo        *echo.Echo
+	contract    *contract
+	metrics     *metrics
+	log         zerolog.Logger
+	tokens      *auth.Store
+	queue       *queue.Store
+	workflows   *workflow.Store
+	definitions *workflow.Definitions
+	executions  *execution.Store
+	events      *event.Store
+	machines    *store
+	hub         *stream.Hub
+	secrets     *secret.Store
+	audit       *audit.Store
+	answers     *idempotency.Store
+	limits      *limits
 }
 
 // New returns a server that is not listening yet.
@@ -111,9 +112,10 @@ func New(c Config) (*Server, error) {
 		return nil, fmt.Errorf("loading the HTTP contract: %w", err)
 	}
 	machines := newStore(c.Pool)
+	workflows := workflow.NewStore(c.Pool)
 	s := &Server{
 		config: c, echo: echo.New(), contract: contract, log: c.Log, metrics: newMetrics(c.Registry, machines, c.Log),
-		tokens: auth.NewStore(c.Pool), queue: c.Queue, workflows: workflow.NewStore(c.Pool),
+		tokens: auth.NewStore(c.Pool), queue: c.Queue, workflows: workflows, definitions: workflow.NewDefinitions(workflows),
 		executions: execution.NewStore(c.Pool), events: event.NewStore(c.Pool), machines: machines, hub: c.Hub,
 		secrets: secret.NewStore(c.Pool, c.Keys), audit: audit.NewStore(c.Pool), answers: idempotency.NewStore(c.Pool),
 		limits: newLimits(c.Reads, c.Writes),
