@@ -83,6 +83,9 @@ DROP INDEX executions_organization_status;
 CREATE INDEX executions_organization_set ON executions (organization_id, source, status, id DESC);
 CREATE INDEX executions_workflow_set ON executions (workflow_id, source, status, id DESC);
 CREATE INDEX executions_actor_set ON executions (organization_id, actor, source, status, id DESC);
+-- Without this one, a workflow's executions by an actor are found among all of the workflow or all of the actor, up to the whole table:
+-- 258 ms at the 99th percentile of 1,000,000, against 8. It costs 515 bytes of WAL (3,415 to 3,930) and 3 % of the time of the three
+-- writes that an execution's row takes when it is queued, claimed and ended.
 CREATE INDEX executions_workflow_actor_set ON executions (workflow_id, actor, source, status, id DESC);
 
 -- A known text per key-encryption key, so that a wrong key is found at start and not in a run.
