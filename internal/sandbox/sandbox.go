@@ -152,6 +152,7 @@ type Command struct {
 	Env   []string
 	Dir   string // empty is the workspace
 	Stdin []byte
+	Shim  string // the shim's subcommand, where it is one: a name for the call, without effect
 }
 
 // Result is how a command of Run ended. Stdout is capped at 4 MiB; beyond that Run fails.

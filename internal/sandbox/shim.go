@@ -138,7 +138,7 @@ func (s *Shim) call(ctx context.Context, env []string, argv ...string) (shim.Res
 
 // run runs a subcommand and decodes the last line of its answer.
 func (s *Shim) run(ctx context.Context, env, argv []string, answer any) error {
-	res, err := s.sb.Run(ctx, Command{Argv: slices.Concat(s.info.ShimCommand, argv), Env: env})
+	res, err := s.sb.Run(ctx, Command{Argv: slices.Concat(s.info.ShimCommand, argv), Env: env, Shim: argv[0]})
 	if err != nil {
 		return fmt.Errorf("calling shim %s: %w", argv[0], err)
 	}
