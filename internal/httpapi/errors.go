@@ -14,6 +14,7 @@ import (
 	"foundry/internal/auth"
 	"foundry/internal/errs"
 	"foundry/internal/httpapi/openapi"
+	"foundry/internal/postgres"
 	"foundry/internal/workflow"
 )
 
@@ -52,6 +53,7 @@ func (s *Server) fail(c echo.Context, err error) {
 		log.Debug().Err(err).Msg("the client has gone")
 		return
 	}
+	err = outage(c.Request().Method, err)
 	problem, status := problemOf(err)
 	s.metrics.problems.WithLabelValues(problem.Code).Inc()
 	if status >= http.StatusInternalServerError {
@@ -66,12 +68,26 @@ func (s *Server) fail(c echo.Context, err error) {
 	writeProblem(c, problem, status, err)
 }
 
+// outage puts a sentence before an error that says that the database is away; others it returns as they are.
+func outage(method string, err error) error {
+	if e, ok := errors.AsType[*errs.Error](err); ok && e.Code != errs.Internal || !postgres.IsUnavailable(err) {
+		return err
+	}
+	if method == http.MethodGet || method == http.MethodHead || postgres.NothingSent(err) {
+		return errs.E(errs.Unavailable, "The database cannot be reached.").Because(err)
+	}
+	return errs.E(errs.Unknown, "The database was lost before it answered: what was asked may have been done or not.").Because(err)
+}
+
 func writeProblem(c echo.Context, problem openapi.Problem, status int, cause error) {
 	header := c.Response().Header()
 	switch status {
 	case http.StatusUnauthorized:
 		header.Set("WWW-Authenticate", `Bearer realm="foundry"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		if errs.Is(cause, errs.Unknown) {
+			break // it is not for a program to do again what may have been done
+		}
 		after := 1
 		if limited, ok := errors.AsType[*rateError](cause); ok {
 			after = limited.retryAfter()
@@ -176,9 +192,9 @@ func statusOf(code errs.Code) int {
 		return http.StatusRequestedRangeNotSatisfiable
 	case errs.TooMany:
 		return http.StatusTooManyRequests
-	case errs.Unavailable:
+	case errs.Unavailable, errs.Unknown: // a connection was lost
 		return http.StatusServiceUnavailable
-	case errs.Internal, errs.Unknown:
+	case errs.Internal:
 		return http.StatusInternalServerError
 	default: // errs.Validation, and rules that packages have codes of their own for
 		return http.StatusUnprocessableEntity

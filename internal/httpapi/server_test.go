@@ -165,7 +165,7 @@ func TestErrorsBecomeProblems(t *testing.T) {
 		"too many":    {errs.E(errs.TooMany, "Later."), 429, "too_many", "Later.", false},
 		"expired":     {errs.E(errs.Expired, "Gone."), 410, "expired", "Gone.", false},
 		"forbidden":   {errs.E(errs.Forbidden, "No."), 403, "forbidden", "No.", false},
-		"unclear":     {errs.E(errs.Unknown, "It may have happened."), 500, "unknown", "It may have happened.", true},
+		"unclear":     {errs.E(errs.Unknown, "It may have happened."), 503, "unknown", "It may have happened.", true},
 		"its own":     {errs.E("group_held_by_parent", "No."), 422, "group_held_by_parent", "No.", false},
 		"echo's":      {echo.NewHTTPError(http.StatusBadRequest, "strconv.ParseInt: parsing"), 400, "invalid", "The request is malformed.", false},
 		"echo's own":  {echo.NewHTTPError(http.StatusInternalServerError, secret), 500, "internal", "Internal error.", true},
@@ -191,7 +191,7 @@ func TestErrorsBecomeProblems(t *testing.T) {
 			if lines := logLines(t, b, recorder.Header().Get("X-Request-Id")); (len(lines) == 1) != c.logged {
 				t.Errorf("%d log lines: %v", len(lines), lines)
 			}
-			if retry := recorder.Header().Get("Retry-After"); (retry != "") != (c.status == 429 || c.status == 503) {
+			if retry := recorder.Header().Get("Retry-After"); (retry != "") != (c.status == 429 || c.code == "unavailable") {
 				t.Errorf("Retry-After is %q", retry)
 			}
 		})

@@ -51,16 +51,24 @@ func (s *Server) ready(c echo.Context) error {
 		err := check.Run(ctx)
 		if err != nil {
 			answer.Ready, status = false, http.StatusServiceUnavailable
-			detail = "Not well; the logs say why."
-			if e, ok := errors.AsType[*errs.Error](err); ok && e.Code != errs.Internal {
-				detail = e.Message
-			}
+			detail = unwell(err)
 			zerolog.Ctx(ctx).Error().Err(err).Str("check", check.Name).Msg("not ready")
 		}
 		answer.Checks = append(answer.Checks, openapi.ReadinessCheck{Name: check.Name, Ok: err == nil, Detail: detail})
 	}
 	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 	return c.JSON(status, answer)
+}
+
+// unwell says what a person may know of a check that failed.
+func unwell(err error) string {
+	if e, ok := errors.AsType[*errs.Error](outage(http.MethodGet, err)); ok && e.Code != errs.Internal {
+		return e.Message
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Sprintf("There was no answer within %s.", readyTimeout)
+	}
+	return "Not well; the logs say why."
 }
 
 func (s *Server) checkPartitions(ctx context.Context) error {

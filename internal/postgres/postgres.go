@@ -9,11 +9,16 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"foundry/internal/errs"
@@ -92,4 +97,29 @@ func invalidURL(error) error {
 
 func unreachable(cause error) error {
 	return errs.E(errs.Unavailable, "The database cannot be reached.").Because(cause)
+}
+
+// IsUnavailable reports whether err says that the database is away: no connection can be made, one was lost, or the server
+// starts or stops. A statement that the server refused is none of that, and neither is the end of the caller's context.
+func IsUnavailable(err error) bool {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pg.Code {
+		case pgerrcode.AdminShutdown, pgerrcode.CrashShutdown, pgerrcode.CannotConnectNow, pgerrcode.TooManyConnections:
+			return true
+		}
+		return pgerrcode.IsConnectionException(pg.Code)
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return true
+	}
+	return errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// NothingSent reports whether err, of which IsUnavailable is true, proves that no statement reached the server.
+func NothingSent(err error) bool {
+	_, ok := errors.AsType[*pgconn.ConnectError](err)
+	return ok || pgconn.SafeToRetry(err)
 }

@@ -3,10 +3,13 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -150,6 +153,41 @@ func TestMigrate(t *testing.T) {
 			t.Error("it migrated")
 		}
 	})
+}
+
+func TestIsUnavailable(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	refused, _ := dial(t, url)
+	_, refusal := refused.Exec(t.Context(), "SELECT 1/0")
+	late, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, timeout := refused.Exec(late, "SELECT pg_sleep(60)")
+	killed, _ := dial(t, url)
+	other, _ := dial(t, url)
+	exec(t, other, "SELECT pg_terminate_backend($1, 10000)", killed.PgConn().PID())
+	_, told := killed.Exec(t.Context(), "SELECT 1")
+	_, closed := killed.Exec(t.Context(), "SELECT 1")
+	_, nobody := pgconn.Connect(t.Context(), "postgres://u@/x?host="+t.TempDir())
+	for name, tt := range map[string]struct {
+		err  error
+		away bool
+	}{
+		"nobody there":             {nobody, true},
+		"told of the end":          {told, true},
+		"closed before":            {closed, true},
+		"the answer broke off":     {fmt.Errorf("x: %w", io.ErrUnexpectedEOF), true},
+		"a statement refused":      {refusal, false},
+		"out of the caller's time": {timeout, false},
+		"none":                     {nil, false},
+	} {
+		if got := postgres.IsUnavailable(tt.err); got != tt.away {
+			t.Errorf("%s: IsUnavailable is %t for %v", name, got, tt.err)
+		}
+	}
+	if !postgres.NothingSent(nobody) || !postgres.NothingSent(closed) || postgres.NothingSent(io.ErrUnexpectedEOF) {
+		t.Error("without a connection nothing is sent; when an answer breaks off, something was")
+	}
 }
 
 func isSQLState(err error, code string) bool {
