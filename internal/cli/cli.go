@@ -60,7 +60,7 @@ func newRoot(a *app) *cobra.Command {
 	})
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	commands(root,
-		a.devCommand(), a.serveCommand(), a.workerCommand(), a.migrateCommand(),
+		a.devCommand(), failing(a.serveCommand()), failing(a.workerCommand()), a.migrateCommand(),
 		a.initCommand(), a.workflowCommand(), a.validateCommand(),
 		a.runCommand(), a.logsCommand(), a.executionsCommand(), a.cancelCommand(),
 		a.secretsCommand(),
