@@ -8,6 +8,7 @@ type metrics struct {
 	sandboxCalls   *prometheus.CounterVec
 	sandboxSeconds prometheus.Counter
 	interruptions  prometheus.Counter
+	redactions     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -28,9 +29,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		interruptions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "foundry_node_runs_interrupted_total", Help: "Node runs that ended because machinery died.",
 		}),
+		redactions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "foundry_redactions_total", Help: "Runs of bytes that were masked in what commands print.",
+		}),
 	}
 	if r != nil {
-		r.MustRegister(m.firstNode, m.ended, m.sandboxCalls, m.sandboxSeconds, m.interruptions)
+		r.MustRegister(m.firstNode, m.ended, m.sandboxCalls, m.sandboxSeconds, m.interruptions, m.redactions)
 	}
 	return m
 }

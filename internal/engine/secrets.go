@@ -66,7 +66,9 @@ func (e *Engine) redaction(ctx context.Context, c queue.Claimed, g *given, fresh
 		}
 		masks, next = append(masks, stored...), n
 	}
-	return redact.NewSet(redact.New(values), masks...), next, nil
+	set = redact.NewSet(redact.New(values), masks...)
+	set.Count(func(runs int) { e.metrics.redactions.Add(float64(runs)) })
+	return set, next, nil
 }
 
 // failUnreadable ends an execution whose secrets no worker can open. The journal says what becomes

@@ -10,6 +10,7 @@ type masker struct {
 	out    []byte
 	done   int // bytes before it are in out or masked
 	masked int // end of the last masked run, whose stars are out; -1 for none
+	runs   int // how many stars are out
 }
 
 // mark masks buf[from:to]. The stars of a run are out as soon as its first byte is
@@ -21,6 +22,7 @@ func (m *masker) mark(from, to int) {
 	if from > m.masked {
 		m.plain(from)
 		m.out = append(m.out, stars...)
+		m.runs++
 	}
 	m.masked = max(m.masked, to)
 }

@@ -19,6 +19,7 @@ const (
 // empty and ready. A Set is safe for concurrent use and must not be copied.
 type Set struct {
 	patterns atomic.Pointer[Patterns]
+	count    func(runs int) // nil: nobody counts
 
 	mu      sync.Mutex
 	masks   map[Value]bool
@@ -39,6 +40,10 @@ func NewSet(p *Patterns, masks ...Value) *Set {
 
 // Patterns returns what the Set masks at present; nil if nothing.
 func (s *Set) Patterns() *Patterns { return s.patterns.Load() }
+
+// Count has f told of every masked run that a writer returns, by how many there were in one call. What is read again
+// after a takeover counts again. It is called before any writer is made; f is called by all of them.
+func (s *Set) Count(f func(runs int)) { s.count = f }
 
 // Format writes the number of patterns and nothing of their text.
 func (s *Set) Format(f fmt.State, verb rune) { s.Patterns().Format(f, verb) }

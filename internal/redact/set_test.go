@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"sync"
@@ -98,5 +99,23 @@ func TestWritersRunSideBySide(t *testing.T) {
 		if got, _ := String(set.Patterns(), value); strings.Contains(got, value) {
 			t.Errorf("%s is not masked", value)
 		}
+	}
+}
+
+// TestMaskedRunsAreCounted: by what is stored, not by matches or calls.
+func TestMaskedRunsAreCounted(t *testing.T) {
+	t.Parallel()
+	set := NewSet(New([]Value{"hunter2!"}))
+	counted := 0
+	set.Count(func(runs int) { counted += runs })
+	w, other := NewWriter(set, Position{}), NewWriter(set, Position{})
+	var stored []byte
+	for _, text := range []string{"a hunter2!hunter2! b\n", "hunt", "er2! and ", "::add-mask::x\n", "::add-mask::later\nlater"} {
+		stored = append(stored, w.Write([]byte(text))...)
+	}
+	stored = append(stored, w.Close()...)
+	stored = append(stored, other.Write([]byte("later hunter2! none\n"))...)
+	if want := bytes.Count(stored, []byte(stars)); counted != want || want != 6 {
+		t.Errorf("%d runs were counted, %d are stored: %q", counted, want, stored)
 	}
 }

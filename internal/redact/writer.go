@@ -114,6 +114,9 @@ func (w *Writer) write(p []byte, final bool) []byte {
 	}
 	w.at.Pos += int64(end)
 	w.held = append(w.held[:0], buf[end:]...)
+	if s.runs > 0 && w.set.count != nil {
+		w.set.count(s.runs)
+	}
 	return w.out
 }
 
