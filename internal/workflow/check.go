@@ -171,10 +171,19 @@ func (k *checker) node(s site, ref expr.Reference) {
 	}
 }
 
-// output checks the outputs of set nodes; those of commands are not known before.
+// output checks the outputs that are known before; those of commands are not.
 func (k *checker) output(s site, ref expr.Reference, n *Node) {
-	if n.Kind != KindSet || len(ref.Path) < 3 || ref.Path[2] == "*" {
+	if n.Kind == KindRun || len(ref.Path) < 3 || ref.Path[2] == "*" {
 		return
 	}
-	k.find(outputNames(n.Set), s, ref, 2, "unknown_output", fmt.Sprintf("The node %q does not set %q.", n.Key, ref.Path[2]))
+	known, message := outputNames(n.Set), fmt.Sprintf("The node %q does not set %q.", n.Key, ref.Path[2])
+	switch n.Kind {
+	case KindApproval:
+		known = newNames(ApprovalOutputs(), func(name string) string { return name })
+		message = fmt.Sprintf("An approval has the outputs approved, by and comment, but no %q.", ref.Path[2])
+	case KindWait:
+		message = fmt.Sprintf("The node %q only waits: it has no outputs.", n.Key)
+	case KindRun, KindSet:
+	}
+	k.find(known, s, ref, 2, "unknown_output", message)
 }

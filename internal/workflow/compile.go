@@ -140,7 +140,7 @@ func (c *compiler) unknownKey(e entry, fields []field) {
 	}
 	if hint == "" {
 		slices.Sort(keys)
-		hint = fmt.Sprintf("Known here: %s.", strings.Join(keys, ", "))
+		hint = fmt.Sprintf("Known here: %s.", strings.Join(slices.Compact(keys), ", "))
 	}
 	c.fault(e.mark, e.path, "unknown_key", fmt.Sprintf("Unknown key %q.", e.key), hint)
 }

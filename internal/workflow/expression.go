@@ -16,6 +16,7 @@ const (
 	placeNodeEnv
 	placeIf
 	placeSet
+	placePause // the message of an approval, the time of a wait
 	placeOutputs
 )
 
@@ -27,7 +28,7 @@ func (p place) scope() expr.Scope {
 		return expr.Scope{Contexts: []string{"inputs", "execution"}}
 	case placeIf:
 		return expr.Scope{Contexts: []string{"inputs", "nodes", "env", "execution"}, Status: true}
-	case placeNodeEnv, placeSet, placeOutputs:
+	case placeNodeEnv, placeSet, placePause, placeOutputs:
 	}
 	return expr.Scope{Contexts: []string{"inputs", "nodes", "env", "execution"}}
 }

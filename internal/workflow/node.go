@@ -18,13 +18,15 @@ type nodeText struct {
 // key that makes a node one of this kind. A further kind is a line here.
 func (c *compiler) kindFields(n *Node, index int) map[Kind][]field {
 	return map[Kind][]field{
-		KindRun: c.runFields(n, index),
-		KindSet: {{"set", func(v *value) { c.set(n, v, index) }}},
+		KindRun:      c.runFields(n, index),
+		KindSet:      {{"set", func(v *value) { c.set(n, v, index) }}},
+		KindApproval: c.approvalFields(n, index),
+		KindWait:     {{"wait", func(v *value) { c.wait(n, v, index) }}},
 	}
 }
 
 // kinds lists the kinds in the order in which messages name them.
-func kinds() []Kind { return []Kind{KindRun, KindSet} }
+func kinds() []Kind { return []Kind{KindRun, KindSet, KindApproval, KindWait} }
 
 // commonFields are those of every node.
 func (c *compiler) commonFields(n *Node, t *nodeText, index int) []field {
@@ -95,15 +97,19 @@ func (c *compiler) node(n *Node, t *nodeText, index int) {
 		c.fault(present[1].mark, present[1].path, "two_kinds",
 			fmt.Sprintf("The node %q has %q and %q, but a node does one thing.", n.Key, present[0].key, present[1].key), "Make two nodes of it.")
 	case len(present) == 0 && !c.meantKind(v):
-		c.fault(t.entry.mark, t.entry.path, "no_kind", fmt.Sprintf("The node %q does nothing.", n.Key), "Add run with a command, or set with values.")
+		c.fault(t.entry.mark, t.entry.path, "no_kind", fmt.Sprintf("The node %q does nothing.", n.Key), "Add run with a command, set with values, approval, or wait with a duration.")
+	}
+	if len(present) == 1 {
+		fields = append(fields, byKind[n.Kind]...)
 	}
 	for _, kind := range kinds() {
-		if len(present) != 1 || n.Kind == kind {
+		switch {
+		case len(present) != 1:
 			fields = append(fields, byKind[kind]...)
-			continue
-		}
-		for _, f := range byKind[kind][1:] {
-			fields = append(fields, c.foreign(f.key, n, kind, v))
+		case kind != n.Kind:
+			for _, f := range byKind[kind][1:] {
+				fields = append(fields, c.foreign(f.key, n, byKind, v))
+			}
 		}
 	}
 	c.object(v, fields)
@@ -116,16 +122,30 @@ func (c *compiler) node(n *Node, t *nodeText, index int) {
 // fault is enough.
 func (c *compiler) meantKind(v *value) bool {
 	return slices.ContainsFunc(v.entries, func(e entry) bool {
-		near := spelling.Nearest(e.key, []string{string(KindRun), string(KindSet)})
-		return near != "" || e.key == "uses" || e.key == "steps"
+		var words []string
+		for _, kind := range kinds() {
+			words = append(words, string(kind))
+		}
+		return spelling.Nearest(e.key, words) != "" || e.key == "uses" || e.key == "steps"
 	})
 }
 
-// foreign is a field that another kind has.
-func (c *compiler) foreign(key string, n *Node, kind Kind, of *value) field {
+// foreign is a field that only other kinds have. Where the node's own kind has it too, that one comes before.
+func (c *compiler) foreign(key string, n *Node, byKind map[Kind][]field, of *value) field {
 	return field{key, func(*value) {
+		var owners []string
+		for _, kind := range kinds() {
+			if slices.ContainsFunc(byKind[kind], func(f field) bool { return f.key == key }) {
+				owners = append(owners, string(kind))
+			}
+		}
+		article := "a"
+		if n.Kind == KindApproval {
+			article = "an"
+		}
 		e := of.entry(key)
-		c.fault(e.mark, e.path, "wrong_kind", fmt.Sprintf("The key %q is for %s nodes; %q is a %s node.", key, kind, n.Key, n.Kind), "")
+		c.fault(e.mark, e.path, "wrong_kind",
+			fmt.Sprintf("The key %q is for %s nodes; %q is %s %s node.", key, strings.Join(owners, " and "), n.Key, article, n.Kind), "")
 	}}
 }
 

@@ -35,7 +35,7 @@ func (c *compiler) plain(v *value) (string, bool) {
 		return "", false
 	}
 	if strings.Contains(v.text, "${{") {
-		c.fault(c.at(v, strings.Index(v.text, "${{"), 3), v.path, "expression_elsewhere", "Expressions are not evaluated here.", "They can stand in env, if, set and outputs.")
+		c.fault(c.at(v, strings.Index(v.text, "${{"), 3), v.path, "expression_elsewhere", "Expressions are not evaluated here.", "They can stand in env, if, set, approval, wait and outputs.")
 		return "", false
 	}
 	return v.text, true
@@ -111,7 +111,7 @@ func (c *compiler) strings(v *value) []*value {
 	})
 }
 
-const durationHint = "Write whole numbers with units, as in 90s, 5m, 1h30m or 250ms."
+const durationHint = "Write whole numbers with units, as in 90s, 5m, 1h30m or 2d."
 
 // duration reads a positive duration, or returns the fallback after a fault.
 func (c *compiler) duration(v *value, fallback time.Duration) time.Duration {
@@ -123,7 +123,7 @@ func (c *compiler) duration(v *value, fallback time.Duration) time.Duration {
 	if !ok {
 		return fallback
 	}
-	d, ok := parseDuration(text)
+	d, ok := ParseDuration(text)
 	switch {
 	case !ok:
 		c.fault(v.mark, v.path, "bad_duration", fmt.Sprintf("%q is not a duration.", text), durationHint)
@@ -137,15 +137,15 @@ func (c *compiler) duration(v *value, fallback time.Duration) time.Duration {
 	return fallback
 }
 
-// parseDuration reads hours, minutes, seconds and milliseconds in this order, each a whole
-// number and each at most once.
-func parseDuration(text string) (time.Duration, bool) {
+// ParseDuration reads days, hours, minutes, seconds and milliseconds in this order, each a whole
+// number and each at most once, as in 90s, 1h30m or 2d. ok is false for anything else.
+func ParseDuration(text string) (d time.Duration, ok bool) {
 	var total time.Duration
 	rest := text
 	for _, unit := range [...]struct {
 		name string
 		size time.Duration
-	}{{"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}, {"ms", time.Millisecond}} {
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}, {"ms", time.Millisecond}} {
 		digits := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
 		if digits < 1 || digits > 9 {
 			break

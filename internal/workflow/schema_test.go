@@ -61,7 +61,7 @@ func TestSchemaAcceptsValidTexts(t *testing.T) {
 func TestSchemaRefusesInvalidTexts(t *testing.T) {
 	t.Parallel()
 	beyond := []string{
-		"bad-context", "bad-expression", "bad-reference", // expressions
+		"bad-context", "bad-expression", "bad-reference", "pause-references", // expressions
 		"cycle", // references between nodes
 	}
 	s := compileSchema(t)
@@ -93,6 +93,12 @@ func TestSchemaRefuses(t *testing.T) {
 		"run: x, retry-on: [1]": node, "run: x, retries: { max: 1 }, retry-on: [0]": node, "run: x, retries: { max: 21 }": node,
 		"run: x, retries: {}": node, "run: x, timeout: 5x": node, "run: x, timeout: ''": node, "run: x, timeout: 5s1m": node, "run: x, timeout: 5": node,
 		"run: x, shell: zsh": node, "run: x, secrets: A": node, "run: x, secrets: [A-B]": node, "run: x, secrets: [A, A]": node, "set: { a: 1 }, secrets: [A]": node, "run: x, env: { FOUNDRY_A: b }": node, "run: x, env: { A-B: b }": node, "run: x, env: { A: [] }": node,
+		"approval: ''": node, "approval: ' '": node, "approval:": node, "approval: 5": node, "approval: [a]": node, "approval: { message: '' }": node,
+		"approval: { message: 5 }": node, "approval: { roles: [] }": node, "approval: { roles: [boss] }": node, "approval: { roles: [admin, admin] }": node,
+		"approval: { rolls: [admin] }": node, "approval: x, retries: { max: 1 }": node, "approval: x, env: { A: b }": node, "approval: x, secrets: []": node,
+		"approval: x, run: y": node, "approval: x, timeout: 5": node, "wait: 5": node, "wait: ''": node, "wait: 5x": node, "wait: 500ms": node, "wait: 1m, timeout: 5m": node,
+		"wait: {}": node, "wait: { for: 1m, until: '2026-12-01T08:00:00Z' }": node, "wait: { until: tomorrow }": node, "wait: { until: 2026-12-01 }": node,
+		"wait: { four: 1m }": node, "wait:": node, "wait: [1m]": node, "wait: 1m, set: { a: 1 }": node,
 		"set: { a: 1 }, timeout: 5m": node, "set: {}": node, "run: x, nope: 1": node, "run: x, continue-on-error: 'yes'": node,
 		"max-parallel: 0": top, "max-parallel: 33": top, "priority: 11": top, "priority: 0.5": top, "nope: 1": top,
 		"inputs: { a: { type: text } }": top, "inputs: { a: { minimum: 1 } }": top, "inputs: { a: { type: integer, pattern: x } }": top,
@@ -143,6 +149,8 @@ func TestSchemaHasTheKeysOfTheCompiler(t *testing.T) {
 		"volume":  c.volumeFields(&Volume{}),
 		"retries": c.retryFields(&Retries{}),
 		"node":    c.commonFields(&Node{}, &nodeText{}, 0),
+		"prompt":  c.promptFields(&Approval{}, 0),
+		"pause":   c.waitFields(&Wait{}, 0),
 	}
 	for _, kind := range kinds() {
 		objects[string(kind)] = byKind[kind]
@@ -167,7 +175,7 @@ func TestSchemaHasTheKeysOfTheCompiler(t *testing.T) {
 // close enough to be suggested for them.
 func TestKeysOfLaterIssuesAreNotSuggestedNorMistaken(t *testing.T) {
 	t.Parallel()
-	for _, key := range []string{"approval", "wait", "workflow", "matrix", "repeat", "concurrency", "agent"} {
+	for _, key := range []string{"workflow", "matrix", "repeat", "concurrency", "agent"} {
 		text := "name: t\n" + key + ": x\nnodes:\n  a:\n    run: x\n    " + key + ": x\n"
 		_, diagnostics := Compile([]byte(text))
 		if len(diagnostics) != 2 {
@@ -178,7 +186,7 @@ func TestKeysOfLaterIssuesAreNotSuggestedNorMistaken(t *testing.T) {
 				t.Errorf("%s: %v", key, d)
 			}
 		}
-		if near := spelling.Nearest(key+"s", []string{"run", "set"}); near != "" {
+		if near := spelling.Nearest(key+"s", []string{"run", "set", "approval", "wait"}); near != "" {
 			t.Errorf("%ss is taken for %s", key, near)
 		}
 	}

@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"fmt"
 	"time"
 )
 
@@ -45,6 +46,8 @@ type nodeSummary struct {
 	RetryOn         []int    `json:",omitempty"`
 	Secrets         []string `json:",omitzero"`
 	Set             []string `json:",omitempty"`
+	Approval        string   `json:",omitempty"`
+	Wait            string   `json:",omitempty"`
 }
 
 func summarize(d *Definition, warnings Diagnostics) summary {
@@ -85,6 +88,12 @@ func summarizeNode(n Node) nodeSummary {
 	}
 	if n.Retries != (Retries{}) {
 		s.Retries = &n.Retries
+	}
+	if a := n.Approval; a != nil {
+		s.Approval = fmt.Sprintf("%v of %v", a.Message, a.Roles)
+	}
+	if w := n.Wait; w != nil {
+		s.Wait = fmt.Sprintf("for %v until %v", w.For, w.Until)
 	}
 	return s
 }
