@@ -18,9 +18,9 @@ WITH picked AS MATERIALIZED (
 ), claimed AS (
     UPDATE executions e SET
         status = 'running', worker_id = @worker_id, claim = e.claim + 1, last_seq = e.last_seq + 1,
-        claimed_at = now(),
+        claimed_at = now(), parked_at = NULL,
         secrets_read = e.secrets_read OR NOT EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = e.workflow_id AND s.deleted_at IS NULL),
-        deadline_at = COALESCE(e.deadline_at, now() + e.timeout_ms * interval '1 millisecond')
+        deadline_at = COALESCE(e.deadline_at + COALESCE(now() - e.parked_at, interval '0'), now() + e.timeout_ms * interval '1 millisecond')
     FROM picked p WHERE e.id = p.execution_id
     RETURNING e.*
 ), event AS (
@@ -30,7 +30,7 @@ WITH picked AS MATERIALIZED (
 )
 SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
     c.queued_at, c.claimed_at, c.started_at, (c.cancel_requested_at IS NOT NULL)::bool AS canceled,
-    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, d.inputs,
+    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, (c.rerun_of IS NOT NULL)::bool AS rerun, d.inputs,
     (NOT c.secrets_read OR EXISTS (SELECT 1 FROM execution_secrets x WHERE x.execution_id = c.id))::bool AS has_secrets
 FROM claimed c
 JOIN workflows w ON w.id = c.workflow_id
@@ -38,10 +38,11 @@ JOIN execution_data d ON d.execution_id = c.id
 ORDER BY c.id;
 
 -- name: QueueHeld :many
--- What a worker holds and does not drive: the answer to its claim was lost. Index: executions_pkey.
+-- What a worker holds and does not drive: the answer to its claim was lost, or its engines had stopped for want of a
+-- lease. Index: executions_pkey.
 SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
     c.queued_at, c.claimed_at, c.started_at, (c.cancel_requested_at IS NOT NULL)::bool AS canceled,
-    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, d.inputs,
+    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, (c.rerun_of IS NOT NULL)::bool AS rerun, d.inputs,
     (NOT c.secrets_read OR EXISTS (SELECT 1 FROM execution_secrets x WHERE x.execution_id = c.id))::bool AS has_secrets
 FROM executions c
 JOIN workflows w ON w.id = c.workflow_id
@@ -62,6 +63,81 @@ WITH released AS (
     SELECT @day::date, id, last_seq, 'execution.released', @event::jsonb FROM released
 )
 SELECT id FROM released;
+
+-- name: QueueFreeLost :many
+-- The reaper frees what workers hold that are gone, first in order again. What is locked is left to the next
+-- round: it is being written, or freed by somebody else. Index: executions_held.
+WITH lost AS MATERIALIZED (
+    SELECT e.id, e.worker_id FROM executions e
+    WHERE e.worker_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = e.worker_id AND w.state <> 'gone')
+    ORDER BY e.id LIMIT 100
+    FOR NO KEY UPDATE OF e SKIP LOCKED
+), freed AS (
+    UPDATE executions e SET worker_id = NULL, claim = e.claim + 1, last_seq = e.last_seq + 1
+    FROM lost l WHERE e.id = l.id
+    RETURNING e.id, e.last_seq, l.worker_id AS lost_by
+), queued AS (
+    INSERT INTO execution_queue (execution_id, run_order) SELECT id, '-infinity' FROM freed
+), event AS (
+    INSERT INTO execution_events (day, execution_id, seq, type, data)
+    SELECT execution_day(id), id, last_seq, 'execution.released', jsonb_build_object('reason', @reason::text, 'worker_id', lost_by) FROM freed
+)
+SELECT id FROM freed ORDER BY id;
+
+-- name: QueueFreeAll :many
+-- A worker that leaves gives back what it holds, at most 100 a call. Index: executions_held.
+WITH mine AS MATERIALIZED (
+    SELECT e.id FROM executions e WHERE e.worker_id = @worker_id ORDER BY e.id LIMIT 100 FOR NO KEY UPDATE OF e
+), freed AS (
+    UPDATE executions e SET worker_id = NULL, claim = e.claim + 1, last_seq = e.last_seq + 1
+    FROM mine m WHERE e.id = m.id
+    RETURNING e.id, e.last_seq
+), queued AS (
+    INSERT INTO execution_queue (execution_id, run_order) SELECT id, '-infinity' FROM freed
+), event AS (
+    INSERT INTO execution_events (day, execution_id, seq, type, data)
+    SELECT execution_day(id), id, last_seq, 'execution.released', jsonb_build_object('reason', @reason::text, 'worker_id', @worker_id::uuid) FROM freed
+)
+SELECT id FROM freed ORDER BY id;
+
+-- name: QueueUnpark :exec
+-- Under the execution's lock: if it is parked, it is ready again, first in order. Of one that is not parked nothing changes.
+WITH parked AS (
+    SELECT e.id FROM executions e WHERE e.id = @id AND e.status = 'waiting'
+), queued AS (
+    INSERT INTO execution_queue (execution_id, run_order) SELECT id, '-infinity' FROM parked ON CONFLICT DO NOTHING
+)
+DELETE FROM execution_timers t USING parked p WHERE t.execution_id = p.id;
+
+-- name: QueueUnparkDue :many
+-- What a time moves on is ready again, at most 500 a call. What is locked is left to the next round. Index: execution_timers_due.
+WITH due AS MATERIALIZED (
+    SELECT t.execution_id, e.status FROM execution_timers t JOIN executions e ON e.id = t.execution_id
+    WHERE t.due_at <= now()
+    ORDER BY t.due_at, t.execution_id LIMIT 500
+    FOR NO KEY UPDATE OF e SKIP LOCKED
+), queued AS (
+    INSERT INTO execution_queue (execution_id, run_order) SELECT execution_id, '-infinity' FROM due WHERE status = 'waiting' ON CONFLICT DO NOTHING
+)
+DELETE FROM execution_timers t USING due d WHERE t.execution_id = d.execution_id RETURNING t.execution_id;
+
+-- name: QueueMisplaced :many
+-- Executions that are in no place. Between two transactions there are none, unless Foundry is wrong.
+-- Index: executions_queue_deadline, executions_unheld, execution_queue_pkey.
+SELECT e.id FROM executions e
+WHERE (e.status = 'queued' OR e.status = 'running' AND e.worker_id IS NULL)
+  AND NOT EXISTS (SELECT 1 FROM execution_queue q WHERE q.execution_id = e.id)
+ORDER BY e.id LIMIT 100;
+
+-- name: QueueReplace :many
+-- Puts an execution that is in no place where it can be claimed. No row: it is in a place.
+WITH misplaced AS MATERIALIZED (
+    SELECT e.id, CASE WHEN e.status = 'queued' THEN e.queued_at - e.priority * interval '5 minutes' ELSE '-infinity' END AS run_order
+    FROM executions e
+    WHERE e.id = @id AND (e.status = 'queued' OR e.status = 'running' AND e.worker_id IS NULL)
+    FOR NO KEY UPDATE OF e
+)
+INSERT INTO execution_queue (execution_id, run_order) SELECT id, run_order FROM misplaced ON CONFLICT DO NOTHING RETURNING execution_id;
 
 -- name: QueueDepth :one
 -- For /metrics. Index: execution_queue_order.

@@ -36,9 +36,11 @@ WHERE e.id = @id AND e.organization_id = @organization_id;
 -- name: ExecutionList :many
 -- The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time), at most 201. The page's
 -- ids are found first, in one index; the number there is a constant and the ids are an array, so that Postgres expects few rows
--- whatever it knows of the arguments. Index: executions_organization. EXPLAIN:
---   Sort (e.id DESC) -> Nested Loop -> Index Scan executions_pkey (id = ANY (page)), execution_data_pkey, workflows
---   page: Limit -> Subquery -> Limit 201 -> Index Only Scan executions_organization (organization_id = $1 AND id >= $2 AND id < $3)
+-- whatever it knows of the arguments. Index: executions_organization. EXPLAIN (ANALYZE, BUFFERS), a page of 201 out of 1,000,000, 0.7 ms:
+--   Nested Loop (rows=201) hit=1627
+--     InitPlan, the page: Limit 201 hit=5 -> Limit -> Index Only Scan executions_organization (organization_id = $1 AND id >= $2 AND id < $3)
+--     -> Index Scan Backward executions_pkey (id = ANY (page)) hit=817 -> Memoize -> workflows_pkey hit=6
+--     -> Index Scan execution_data_pkey (execution_id = e.id) hit=804
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
@@ -53,7 +55,8 @@ WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
 ORDER BY e.id DESC;
 
 -- name: ExecutionListOfWorkflow :many
--- As ExecutionList. Index: executions_workflow.
+-- As ExecutionList. Index: executions_workflow. EXPLAIN: as there, with Index Only Scan executions_workflow (workflow_id = $1 AND id >= …
+-- AND id < …) hit=5; 0.7 ms.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
@@ -68,10 +71,11 @@ WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
 ORDER BY e.id DESC;
 
 -- name: ExecutionListBySet :many
--- As ExecutionList, merged from one ordered run of ids per source and status, so that a page costs the same whatever the filter
--- leaves out. Index: executions_organization_set. EXPLAIN, of the page:
---   Limit -> Sort (id DESC) -> Nested Loop -> Function Scan source, status
---     -> Limit 201 -> Index Only Scan executions_organization_set (organization_id = $1 AND source = $2 AND status = $3 AND id >= … AND id < …)
+-- As ExecutionList, merged from one ordered run of ids per source and status (6 and 7, so 42 runs at most), so that a page costs the same
+-- whatever the filter leaves out. Index: executions_organization_set. EXPLAIN (ANALYZE, BUFFERS) of the page, three statuses of
+-- 1,000,000 executions; the rest is as in ExecutionList, 1.1 ms in all:
+--   Limit (rows=201) hit=61 -> Sort (id DESC, top-N) -> Nested Loop (rows=603) -> Function Scan status (3), source (6)
+--     -> Limit 201 (rows=34 loops=18) -> Index Only Scan executions_organization_set (organization_id = $1 AND source = … AND status = … AND id >= … AND id < …)
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
@@ -87,7 +91,8 @@ WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
 ORDER BY e.id DESC;
 
 -- name: ExecutionListOfWorkflowBySet :many
--- As ExecutionListBySet. Index: executions_workflow_set.
+-- As ExecutionListBySet. Index: executions_workflow_set. EXPLAIN: as there, with Index Only Scan executions_workflow_set (workflow_id = $1 AND
+-- source = … AND status = … AND id >= … AND id < …) hit=20 for one status in all sources; 0.6 ms.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
@@ -103,7 +108,8 @@ WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
 ORDER BY e.id DESC;
 
 -- name: ExecutionListByActor :many
--- As ExecutionListBySet. Index: executions_actor_set.
+-- As ExecutionListBySet. Index: executions_actor_set. EXPLAIN: as there, with Limit 201 (rows=32 loops=42) -> Index Only Scan
+-- executions_actor_set (organization_id = $1 AND actor = $2 AND source = … AND status = … AND id >= … AND id < …) hit=181; 1.5 ms.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
@@ -119,7 +125,8 @@ WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
 ORDER BY e.id DESC;
 
 -- name: ExecutionListOfWorkflowByActor :many
--- As ExecutionListBySet. Index: executions_workflow_actor_set.
+-- As ExecutionListBySet. Index: executions_workflow_actor_set. EXPLAIN: as there, with Limit 201 (rows=21 loops=42) -> Index Only Scan
+-- executions_workflow_actor_set (workflow_id = $1 AND actor = $2 AND source = … AND status = … AND id >= … AND id < …) hit=177; 1.3 ms.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
 FROM executions e
@@ -183,13 +190,13 @@ SELECT @day, s.id, s.last_seq, 'execution.cancel_requested', @event FROM signale
 -- name: ExecutionDeadlinesDue :many
 -- Index: executions_deadline.
 SELECT id FROM executions
-WHERE deadline_at <= now() AND deadline_at IS NOT NULL AND deadline_passed_at IS NULL AND finished_at IS NULL
+WHERE deadline_at <= now() AND deadline_at IS NOT NULL AND deadline_passed_at IS NULL AND finished_at IS NULL AND parked_at IS NULL
 ORDER BY id LIMIT 100;
 
 -- name: ExecutionPassDeadline :many
 -- Turns a passed deadline into a signal. No row: somebody else did, or it ended.
 UPDATE executions SET deadline_passed_at = now(), signal = signal + 1
-WHERE id = @id AND deadline_at <= now() AND deadline_passed_at IS NULL AND finished_at IS NULL
+WHERE id = @id AND deadline_at <= now() AND deadline_passed_at IS NULL AND finished_at IS NULL AND parked_at IS NULL
 RETURNING id;
 
 -- name: ExecutionQueueDeadlinesDue :many

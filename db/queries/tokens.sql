@@ -33,11 +33,15 @@ ORDER BY t.id DESC LIMIT @lim;
 -- Of anybody, or of the user given.
 DELETE FROM tokens
 WHERE organization_id = @organization_id AND id = @id AND (sqlc.narg('user_id')::uuid IS NULL OR user_id = sqlc.narg('user_id'))
-RETURNING name, hash;
+RETURNING name;
 
--- name: TokenDeleteByName :many
+-- name: TokenDeleteByName :execrows
 -- Those that no user made: they stand for a machine, which replaces its own.
-DELETE FROM tokens WHERE organization_id = @organization_id AND name = @name AND user_id IS NULL RETURNING hash;
+DELETE FROM tokens WHERE organization_id = @organization_id AND name = @name AND user_id IS NULL;
 
 -- name: TokenDeleteByUser :exec
 DELETE FROM tokens WHERE organization_id = @organization_id AND user_id = @user_id;
+
+-- name: AccountsNotify :exec
+-- Tells every process, with the commit, that rights may have been taken away. Rare enough to take the lock that commits which notify share.
+SELECT pg_notify(@channel::text, '');

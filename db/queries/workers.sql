@@ -19,6 +19,10 @@ SELECT id, claim, signal, (cancel_requested_at IS NOT NULL)::bool AS canceled, (
     (deadline_passed_at IS NOT NULL)::bool AS deadline_passed
 FROM executions WHERE worker_id = @worker_id;
 
+-- name: WorkerReap :many
+-- Declares gone whose lease has run out. Index: workers_live.
+UPDATE workers SET state = 'gone', gone_at = now() WHERE state IN ('active', 'draining') AND lease_until < now() RETURNING id;
+
 -- name: WorkerList :many
 -- Those that live and those that left in the last minute.
 SELECT w.id, w.state, w.host, w.pid, w.version, w.slots, w.started_at, w.lease_until, w.gone_at,

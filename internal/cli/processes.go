@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -54,12 +55,20 @@ func serve(ctx context.Context) error {
 		return errs.E(errs.Conflict, "Port %d cannot be listened on; set PORT to another.", c.Port).Because(err)
 	}
 	log.Info().Str("address", listener.Addr().String()).Str("version", version().Version).Msg("control plane starts")
-	err = devstack.ControlPlane{
-		DatabaseURL: string(c.Database.URL), DirectURL: string(c.Database.Direct), Listener: listener, Keys: keys, RevealOff: c.Reveal.Switch == config.Off,
-		Log: log, Version: version().Version, Drain: c.Drain.Timeout, PublicURL: string(c.PublicURL),
-	}.Run(ctx)
+	plane := controlPlane(c)
+	plane.Listener, plane.Keys, plane.Log = listener, keys, log
+	err = plane.Run(ctx)
 	log.Info().AnErr("cause", context.Cause(ctx)).Msg("control plane has stopped")
 	return err
+}
+
+// controlPlane is what the environment says of one.
+func controlPlane(c config.Serve) devstack.ControlPlane {
+	return devstack.ControlPlane{
+		DatabaseURL: string(c.Database.URL), DirectURL: string(c.Database.Direct), RevealOff: c.Reveal.Switch == config.Off,
+		Version: version().Version, Environment: string(c.Environment), Drain: c.Drain.Timeout, PublicURL: string(c.PublicURL),
+		Lease: time.Duration(c.Lease),
+	}
 }
 
 func (a *app) workerCommand() *cobra.Command {

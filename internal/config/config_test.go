@@ -24,7 +24,7 @@ func TestDefaults(t *testing.T) {
 	environ := map[string]string{"DATABASE_URL": dbURL, "PORT": "", "UNRELATED": "x"}
 
 	serve, err := load[Serve](environ)
-	if want := (Serve{Common: common, Database: database, Drain: drain, Port: 8080, Reveal: Reveal{On}}); err != nil || serve != want {
+	if want := (Serve{Common: common, Database: database, Drain: drain, Port: 8080, Reveal: Reveal{On}, Environment: "production"}); err != nil || serve != want {
 		t.Errorf("Serve: %v %s", err, cmp.Diff(want, serve))
 	}
 	worker, err := load[Worker](environ)
@@ -95,6 +95,15 @@ func TestMistakes(t *testing.T) {
 			}
 		}
 	})
+	t.Run("environment", func(t *testing.T) {
+		t.Parallel()
+		for _, value := range []string{"two words", "a/b", strings.Repeat("n", 41)} {
+			_, err := load[Serve](map[string]string{"DATABASE_URL": dbURL, "FOUNDRY_ENVIRONMENT": value})
+			if want := "FOUNDRY_ENVIRONMENT must be a word of at most 40 letters, digits, dots, dashes and underscores."; err == nil || err.Error() != want {
+				t.Errorf("%s: %v", value, err)
+			}
+		}
+	})
 	t.Run("reveal", func(t *testing.T) {
 		t.Parallel()
 		_, err := load[Dev](map[string]string{"FOUNDRY_REVEAL": "no"})
@@ -117,8 +126,9 @@ func TestMistakesComeAtOnce(t *testing.T) {
 func TestLoadReadsTheEnvironment(t *testing.T) {
 	t.Setenv("DATABASE_URL", dbURL)
 	t.Setenv("PORT", "1234")
+	t.Setenv("FOUNDRY_ENVIRONMENT", "staging-2")
 	got, err := Load[Serve]()
-	if err != nil || got.Port != 1234 {
+	if err != nil || got.Port != 1234 || got.Environment != "staging-2" {
 		t.Errorf("Load: %+v, %v", got, err)
 	}
 }

@@ -6,11 +6,14 @@
 package control
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"foundry/internal/event"
@@ -19,7 +22,7 @@ import (
 
 // Times of the loops.
 const (
-	deadlineEvery  = time.Second
+	roundEvery     = time.Second
 	partitionEvery = time.Hour
 	partitionRetry = time.Minute
 	lockRetry      = 5 * time.Second
@@ -34,17 +37,23 @@ type Config struct {
 	DirectURL string // for the lock: not through a transaction pooler
 	Queue     *queue.Store
 	Events    *event.Store
-	Logger    zerolog.Logger
+	// Lease is how long the loops must have known the database before they declare a worker gone; the workers' own
+	// lease, queue.DefaultLease unless set.
+	Lease      time.Duration
+	Logger     zerolog.Logger
+	Registerer prometheus.Registerer // nil registers nothing
 }
 
 // Loops are the control loops of one process.
 type Loops struct {
 	Config
+	metrics metrics
 }
 
 // New returns the loops.
 func New(c Config) *Loops {
-	return &Loops{Config: c}
+	c.Lease = cmp.Or(c.Lease, queue.DefaultLease)
+	return &Loops{Config: c, metrics: newMetrics(c.Registerer)}
 }
 
 // Run leads whenever no other process does, until ctx ends.
@@ -93,10 +102,12 @@ func ping(ctx context.Context, conn *pgx.Conn) error {
 	return conn.Ping(ctx)
 }
 
-// tick runs each loop at its times. The lock's connection is asked before each round: losing it ends the rounds.
+// tick runs each loop at its times. The lock's connection is asked before each round, and an error that says that the
+// database does not answer ends the rounds: the reaper begins again as if the process had just started.
 func (l *Loops) tick(ctx context.Context, conn *pgx.Conn) error {
 	var partitionsDue time.Time
-	ticker := time.NewTicker(deadlineEvery)
+	reaper := newReaper(l, time.Now())
+	ticker := time.NewTicker(roundEvery)
 	defer ticker.Stop()
 	for {
 		if err := ping(ctx, conn); err != nil {
@@ -111,7 +122,7 @@ func (l *Loops) tick(ctx context.Context, conn *pgx.Conn) error {
 				partitionsDue = now.Add(partitionRetry)
 			}
 		}
-		if _, err := l.Queue.PassDeadlines(ctx); err != nil {
+		if err := l.round(ctx, reaper); err != nil {
 			return err
 		}
 		select {
@@ -120,4 +131,11 @@ func (l *Loops) tick(ctx context.Context, conn *pgx.Conn) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// round is what is due every second. One loop that fails does not hold up the others.
+func (l *Loops) round(ctx context.Context, r *reaper) error {
+	_, deadlines := l.Queue.PassDeadlines(ctx)
+	_, timers := l.Queue.UnparkDue(ctx)
+	return errors.Join(deadlines, timers, r.round(ctx, time.Now()))
 }

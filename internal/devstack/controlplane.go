@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
 
+	"foundry/internal/auth"
 	"foundry/internal/control"
 	"foundry/internal/event"
 	"foundry/internal/execution"
@@ -32,8 +33,9 @@ type ControlPlane struct {
 	Listener    net.Listener
 	Log         zerolog.Logger
 	Version     string
-	Environment string // the installation's name; empty: production
-	PublicURL   string // without a slash at the end; empty: what requests say
+	Environment string        // the installation's name; empty: production
+	PublicURL   string        // without a slash at the end; empty: what requests say
+	Lease       time.Duration // the workers'; 0: the default
 	// Drain is how long requests in flight have when it stops.
 	Drain time.Duration
 }
@@ -62,17 +64,26 @@ func (c ControlPlane) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	accounts := auth.NewStore(pool)
 	notifier := postgres.NewNotifier(pool, part(c.Log, "notifier"))
 	executions := queue.NewStore(pool, notifier)
 	listener, err := postgres.Listen(ctx, postgres.ListenConfig{
-		URL: c.DirectURL, Name: "foundry serve listen", Channels: []string{postgres.ChannelEvents}, Log: part(c.Log, "listener"),
-		OnNotify: hub.OnNotify, OnReset: hub.OnReset,
+		URL: c.DirectURL, Name: "foundry serve listen", Log: part(c.Log, "listener"),
+		Channels: []string{postgres.ChannelEvents, postgres.ChannelAccounts},
+		OnNotify: func(n postgres.Notification) {
+			hub.OnNotify(n)
+			accounts.OnNotify(n)
+		},
+		OnReset: func() {
+			hub.OnReset()
+			accounts.OnReset()
+		},
 	})
 	if err != nil {
 		return err
 	}
 	server, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // it reads what is embedded
-		Pool: pool, Queue: executions, Hub: hub, Keys: c.Keys, RevealOff: c.RevealOff, Log: part(c.Log, "http"),
+		Pool: pool, Queue: executions, Hub: hub, Accounts: accounts, Keys: c.Keys, RevealOff: c.RevealOff, Log: part(c.Log, "http"),
 		Registry: registry, Version: c.Version, Environment: c.Environment, PublicURL: c.PublicURL, DrainTimeout: c.Drain,
 		Checks: []httpapi.Check{
 			{Name: "schema", Run: func(ctx context.Context) error { return postgres.CheckSchema(ctx, pool) }},
@@ -83,7 +94,7 @@ func (c ControlPlane) Run(ctx context.Context) error {
 		return err
 	}
 	loops := control.New(control.Config{
-		DirectURL: c.DirectURL, Queue: executions, Events: event.NewStore(pool), Logger: part(c.Log, "control"),
+		DirectURL: c.DirectURL, Queue: executions, Events: event.NewStore(pool), Lease: c.Lease, Logger: part(c.Log, "control"), Registerer: registry,
 	})
 	g := lifecycle.NewGroup(ctx)
 	g.Go("streams", hub.Run)

@@ -219,7 +219,7 @@ func (s *stack) sandboxDir() string {
 func (s *stack) startServer(_ context.Context, listener net.Listener) (string, error) {
 	plane := ControlPlane{
 		DatabaseURL: s.state.DatabaseURL, DirectURL: s.direct, Listener: listener,
-		Log: s.log, Version: s.Version, Environment: "development", PublicURL: string(s.Env.PublicURL), Drain: s.Env.Drain.Timeout, Keys: s.keys, RevealOff: s.Env.Reveal.Switch == config.Off,
+		Log: s.log, Version: s.Version, Environment: "development", PublicURL: string(s.Env.PublicURL), Drain: s.Env.Drain.Timeout, Lease: time.Duration(s.Env.Lease), Keys: s.keys, RevealOff: s.Env.Reveal.Switch == config.Off,
 	}
 	s.group.Go("control plane", plane.Run)
 	if err := s.state.write(s.dir); err != nil {

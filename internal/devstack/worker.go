@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -60,7 +61,7 @@ func RunWorker(ctx context.Context, c config.Worker, log zerolog.Logger, version
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	w, err := worker.New(worker.Config{
 		Pool: pool, LeasePool: leases, DirectURL: string(c.Database.Direct), Listener: listener,
-		Provider: provider, Host: host, Version: version, Slots: int(c.Slots), Keys: keys, Logger: log, Registry: registry,
+		Provider: provider, Host: host, Version: version, Slots: int(c.Slots), Lease: time.Duration(c.Lease), Keys: keys, Logger: log, Registry: registry,
 	})
 	if err != nil {
 		return err

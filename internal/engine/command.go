@@ -236,6 +236,14 @@ func (r *run) endNodeRun(id uuid.UUID, status execution.NodeStatus, result journ
 	result.Failure = r.maskFailure(result.Failure)
 	n.current, n.failure = uuid.Nil, result.Failure
 	result.ID, result.Key, result.Attempt, result.Status = id, r.def.Nodes[node].Key, n.attempt, status
+	var again bool
+	if status == execution.NodeFailed || status == execution.NodeTimedOut {
+		n.charged++
+		var delay time.Duration
+		if delay, again = r.retryDelay(node, result.ExitCode); again {
+			result.RetryIn = &delay
+		}
+	}
 	r.entry.NodeRuns = append(r.entry.NodeRuns, result)
 
 	data := map[string]any{}
@@ -250,15 +258,12 @@ func (r *run) endNodeRun(id uuid.UUID, status execution.NodeStatus, result journ
 	}
 	r.record(event.Type("node."+string(status)), id, data)
 	r.states[node] = graph.Status(status)
-	if status != execution.NodeFailed && status != execution.NodeTimedOut {
-		return
+	switch {
+	case again:
+		r.retry(node, id, *result.RetryIn)
+	case status == execution.NodeFailed || status == execution.NodeTimedOut:
+		r.noteFailure(node)
 	}
-	n.charged++
-	if delay, again := r.retryDelay(node, result.ExitCode); again {
-		r.retry(node, id, delay)
-		return
-	}
-	r.noteFailure(node)
 }
 
 // retryDelay says whether a node that has just failed is run again, and after what pause.
@@ -290,6 +295,7 @@ func (r *run) retry(node int, id uuid.UUID, delay time.Duration) {
 func (r *run) schedule(node int, delay time.Duration) {
 	n := &r.nodes[node]
 	ctx := r.ctx
+	n.retryAt = time.Now().Add(delay)
 	n.retrying = time.AfterFunc(delay, func() {
 		r.tell(ctx, func() {
 			if n.retrying != nil { // a cancel may have been faster

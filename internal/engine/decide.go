@@ -19,6 +19,8 @@ func (r *run) begin(node int) bool {
 		return r.beginSet(node)
 	case workflow.KindRun:
 		return r.beginRun(node)
+	case workflow.KindApproval, workflow.KindWait:
+		return r.beginWaiting(node)
 	}
 	r.failUnstarted(node, &execution.Failure{Code: "workflow", Message: "This worker does not know the kind of the node."})
 	return true
@@ -26,7 +28,7 @@ func (r *run) begin(node int) bool {
 
 // decide writes into the entry all that follows from the present states.
 func (r *run) decide() {
-	for !r.ended && r.entry.End == nil {
+	for r.entry.End == nil {
 		out := r.def.Graph.Advance(r.states, r.cancel(), r.condition)
 		for _, node := range out.Skipped {
 			r.skip(node)

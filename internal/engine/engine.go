@@ -47,15 +47,18 @@ func New(c Config) *Engine {
 	return &Engine{Config: c, definitions: workflow.NewDefinitions(c.Workflows), metrics: newMetrics(c.Registerer), goneGap: goneGap}
 }
 
+// Elsewhere means that the execution's sandbox can be reached from another machine only.
+const Elsewhere errs.Code = "sandbox_elsewhere"
+
 // reloadPause is the pause before an execution is loaded again after a lost answer.
 const reloadPause = 200 * time.Millisecond
 
-// Run drives one execution to its end, or until ctx ends or its claim is lost. facts brings what others
-// decide about it; the newest value counts. It returns nil when the execution has ended, the cause of
-// ctx's end, errs.StaleClaim, or secret.KeyMissing when another worker must drive it. It sends no signal to a command unless a durable fact asks for it.
+// Run drives one execution to its end or until it is parked, or until ctx ends or its claim is lost. facts brings what others
+// decide about it; the newest value counts. It returns nil when the execution has ended or is parked, the cause of
+// ctx's end, errs.StaleClaim, or secret.KeyMissing or Elsewhere when another worker must drive it. It sends no signal to a command unless a durable fact asks for it.
 func (e *Engine) Run(ctx context.Context, c queue.Claimed, facts <-chan queue.Facts) error {
 	log := e.Logger.With().Str("worker_id", c.WorkerID.String()).Str("execution_id", c.ID.String()).Str("workflow", c.WorkflowSlug).Int64("claim", c.Claim).Logger()
-	fresh := c.StartedAt == nil
+	fresh := c.StartedAt == nil && !c.Rerun && !c.Recovered
 	g := &given{}
 	for {
 		err := e.drive(ctx, c, fresh, g, facts, log)
@@ -65,7 +68,7 @@ func (e *Engine) Run(ctx context.Context, c queue.Claimed, facts <-chan queue.Fa
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errs.Is(err, secret.KeyMissing):
+		case errs.Is(err, secret.KeyMissing), errs.Is(err, Elsewhere):
 			return err
 		case errs.Is(err, errs.StaleClaim), errs.Is(err, errs.Internal) && isEnded(err):
 			log.Warn().Err(err).Msg("engine stopped")
@@ -118,6 +121,7 @@ func (e *Engine) drive(ctx context.Context, c queue.Claimed, fresh bool, g *give
 	if err != nil {
 		return err
 	}
+	defer r.session.Abandon() // whoever goes on under the same claim reads what this run has left
 	defer r.stop(nil)
 	r.log = log
 	r.given, r.redact = g, set

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"foundry/internal/errs"
 	"foundry/internal/event"
 	"foundry/internal/execution"
 	"foundry/internal/graph"
@@ -20,10 +21,10 @@ func (r *run) load(settled execution.Settled) error {
 	r.facts = queue.Facts{
 		Signal: settled.Signal, Canceled: settled.CanceledAt != nil, CancelForced: settled.CancelForced, DeadlinePassed: settled.DeadlinePassed,
 	}
-	if !settled.Started || r.def.fault != nil {
+	if !settled.Started && !r.c.Rerun || r.def.fault != nil {
 		return nil // without a text there are no nodes to tell its runs by: it is going to end
 	}
-	r.nodeSeen = true
+	r.nodeSeen = settled.Started
 	runs, err := r.e.Executions.NodeRuns(r.ctx, r.c.ID)
 	if err != nil {
 		return err
@@ -62,6 +63,9 @@ func (r *run) recall(node int, nr *execution.NodeRun, canceledAt *time.Time) err
 		n.charged++
 		// One that never had a sandbox failed before it began, which is final.
 		if delay, again := r.retryDelay(node, nr.ExitCode); again && nr.SandboxID != nil {
+			if nr.RetryIn != nil {
+				delay = max(*nr.RetryIn, 0)
+			}
 			r.states[node] = graph.Running
 			n.retryDue = delay
 		}
@@ -79,12 +83,15 @@ func (r *run) recall(node int, nr *execution.NodeRun, canceledAt *time.Time) err
 		n.afterCancel = canceledAt != nil && nr.StartedAt != nil && nr.StartedAt.After(*canceledAt)
 		r.active[nr.ID] = node
 		r.recalled[nr.ID] = cursor
-	case execution.NodePending, execution.NodeWaiting, execution.NodeSkipped, execution.NodeCanceled:
+	case execution.NodeWaiting:
+		n.current = nr.ID
+		n.setDue(nr.DueIn)
+	case execution.NodePending, execution.NodeSkipped, execution.NodeCanceled:
 	}
 	return nil
 }
 
-// recallFailures arms the retries that are due and remembers the first failure.
+// recallFailures arms the retries that are due and the times that end a wait, and remembers the first failure.
 func (r *run) recallFailures() {
 	for node := range r.nodes {
 		n := &r.nodes[node]
@@ -92,6 +99,8 @@ func (r *run) recallFailures() {
 		case r.states[node] == graph.Running && n.current == uuid.Nil:
 			delay := n.retryDue
 			r.then(func() { r.schedule(node, delay) })
+		case r.states[node] == graph.Waiting:
+			r.then(func() { r.arm(node) })
 		case r.states[node] == graph.Failed || r.states[node] == graph.TimedOut:
 			r.noteFailure(node)
 		}
@@ -104,8 +113,14 @@ func (r *run) recallSandbox() error {
 	if err != nil {
 		return err
 	}
-	if current != nil {
-		r.machine.resume(r, current.id, current.providerID)
+	switch {
+	case current == nil:
+	case current.expired:
+		r.machine = machine{state: machineFailed, id: current.id, failure: &execution.Failure{Code: "sandbox_expired", Message: ReasonExpired}}
+	case current.provider != r.e.Provider.Name() || current.host != r.e.Host:
+		return errs.E(Elsewhere, "The execution's sandbox is on %s (%s), which this worker cannot reach.", current.host, current.provider)
+	default:
+		r.machine.resume(r, *current)
 		return nil
 	}
 	for nodeRun := range r.active {

@@ -51,6 +51,9 @@ type machine struct {
 // errAborted ends the making of a sandbox that nothing needs any more.
 var errAborted = errors.New("the sandbox is not needed any more")
 
+// errStopped ends a run whose sandbox somebody has stopped.
+var errStopped = errors.New("the sandbox was stopped")
+
 // settled reports whether no call to the provider is under way.
 func (m *machine) settled() bool { return m.state != machineMaking }
 
@@ -62,12 +65,15 @@ func (m *machine) request(r *run) {
 	r.then(func() { m.make(r, "") })
 }
 
-// resume completes the intent to make a sandbox (providerID is then empty), or opens one that was
-// ready, whose files belong to the commands.
-func (m *machine) resume(r *run, id uuid.UUID, providerID string) {
-	m.begin(r, id)
-	m.info.ProviderID = providerID
-	r.then(func() { m.make(r, providerID) })
+// resume completes the intent to make a sandbox (it has no provider id then), or opens one that was
+// ready, whose files belong to the commands. One that was stopped meanwhile is started again.
+func (m *machine) resume(r *run, k known) {
+	m.begin(r, k.id)
+	m.info.ProviderID = k.providerID
+	if k.stopped {
+		r.addSandbox(journal.SandboxStarting, "")
+	}
+	r.then(func() { m.make(r, k.providerID) })
 }
 
 func (m *machine) begin(r *run, id uuid.UUID) {
@@ -153,7 +159,7 @@ func (m *machine) failed(r *run, err error) {
 	}
 	id, providerID := m.id, m.info.ProviderID
 	r.then(func() {
-		r.spawn(func(ctx context.Context) { r.destroySandbox(ctx, id, providerID) })
+		r.work.Go(func() { r.destroySandbox(r.outer, id, providerID) })
 	})
 	for _, id := range slices.Collect(maps.Keys(r.active)) {
 		r.interrupt(id, "its sandbox could not be reached")
@@ -169,8 +175,11 @@ func (m *machine) suspect(r *run) {
 	id, providerID := m.id, m.info.ProviderID
 	r.spawn(func(ctx context.Context) {
 		for times := 0; times < 2; {
-			_, err := r.e.Provider.Get(ctx, providerID)
+			info, err := r.e.Provider.Get(ctx, providerID)
 			switch {
+			case err == nil && (info.State == sandbox.Stopped || info.State == sandbox.Stopping):
+				r.stop(errStopped) // and load again: it is started, and what ran in it is found lost
+				return
 			case err == nil:
 				r.tell(ctx, func() { m.suspected = false })
 				return
@@ -230,7 +239,7 @@ func (m *machine) cleanUp(ctx context.Context, r *run) {
 }
 
 func (r *run) destroySandbox(ctx context.Context, id uuid.UUID, providerID string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), destroyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, destroyTimeout)
 	defer cancel()
 	if err := r.e.Destroy(ctx, id, providerID); err != nil {
 		r.log.Warn().Err(err).Str("sandbox_id", id.String()).Msg("destroying the sandbox; a janitor will try again")

@@ -36,6 +36,7 @@ type run struct {
 	active  map[uuid.UUID]int // node runs that may have a command, by id; the value is the node
 	machine machine
 	ended   bool // the terminal entry is durable
+	parked  bool // the entry that gives the claim back until a signal or a time is durable
 
 	nodeSeen    bool // the first node run is durable, or was when the execution was loaded
 	failed      bool // a node has failed for good
@@ -51,9 +52,10 @@ type run struct {
 	given   *given
 	redact  *redact.Set // shared by all streams of the execution
 
-	ctx  context.Context // of the goroutines of this run; ends with stop
-	stop context.CancelCauseFunc
-	work sync.WaitGroup
+	outer context.Context // of the worker's right to drive the execution
+	ctx   context.Context // of the goroutines of this run; ends with stop
+	stop  context.CancelCauseFunc
+	work  sync.WaitGroup
 }
 
 // node is what the loop knows of one node.
@@ -61,11 +63,14 @@ type node struct {
 	attempt       int // number of the newest node run; 0 before the first
 	charged       int // attempts that ended failed or timed_out
 	interruptions int
-	current       uuid.UUID // the node run that is running, else zero
+	current       uuid.UUID // the node run that is running or waiting, else zero
 	signaled      bool      // its command was asked to end
 	afterCancel   bool      // its command was started after the cancel, and runs because of it
 	retrying      *time.Timer
+	retryAt       time.Time     // while retrying, by this machine's monotonic clock
 	retryDue      time.Duration // while loading: the pause before the retry that is due
+	due           *time.Time    // while waiting: when that ends by itself, by this machine's monotonic clock
+	dueTimer      *time.Timer
 	outputs       map[string]any
 	failure       *execution.Failure
 }
@@ -83,6 +88,7 @@ func newRun(ctx context.Context, e *Engine, c queue.Claimed, def *compiled) (*ru
 	for i := range r.states {
 		r.states[i] = graph.Pending
 	}
+	r.outer = ctx
 	r.ctx, r.stop = context.WithCancelCause(ctx)
 	r.tail = newTailer(r)
 	r.newEntry()
@@ -135,11 +141,14 @@ func (r *run) drive(ctx context.Context, fresh bool, facts <-chan queue.Facts) e
 	if err != nil {
 		r.finish(execution.Failed, &execution.Failure{Code: "workflow", Message: err.Error()})
 	}
+	if r.cancel() != graph.NotCanceled {
+		r.cancelWaiting()
+	}
 	err = r.loop(facts)
 	if err != nil && r.ctx.Err() != nil {
 		err = context.Cause(r.ctx)
 	}
-	if err == nil {
+	if err == nil && r.ended {
 		r.machine.cleanUp(ctx, r)
 	}
 	return err
@@ -174,11 +183,16 @@ func (r *run) loop(facts <-chan queue.Facts) error {
 		if r.ended {
 			return nil
 		}
+		if r.park() {
+			return r.commit()
+		}
 		select {
 		case <-r.ctx.Done():
 			return context.Cause(r.ctx)
 		case f := <-facts:
-			r.learn(f)
+			if err := r.learn(f); err != nil {
+				return err
+			}
 		case message := <-r.inbox:
 			message()
 			r.drainInbox()
@@ -227,19 +241,22 @@ func (r *run) observe(e *journal.Entry) {
 	}
 }
 
-// learn takes in what others have decided and ends running commands where they must end.
-func (r *run) learn(f queue.Facts) {
-	if f.Signal < r.facts.Signal {
-		return
+// learn takes in what others have decided and ends what must end. Decisions about approvals come before a cancel: whoever
+// decided was first, or would have been refused.
+func (r *run) learn(f queue.Facts) error {
+	if f.Signal <= r.facts.Signal {
+		return nil
 	}
 	before := r.facts
 	r.facts = f
-	switch {
-	case f.DeadlinePassed && !before.DeadlinePassed, f.CancelForced && !before.CancelForced:
-		r.endCommands()
-	case f.Canceled && !before.Canceled:
-		r.endCommands()
+	if err := r.takeDecisions(); err != nil {
+		return err
 	}
+	if f.DeadlinePassed && !before.DeadlinePassed || f.CancelForced && !before.CancelForced || f.Canceled && !before.Canceled {
+		r.endCommands()
+		r.cancelWaiting()
+	}
+	return nil
 }
 
 // cancel says what package graph is to make of the facts.
@@ -255,8 +272,10 @@ func (r *run) cancel() graph.Cancel {
 
 func (r *run) stopTimers() {
 	for i := range r.nodes {
-		if t := r.nodes[i].retrying; t != nil {
-			t.Stop()
+		for _, t := range []*time.Timer{r.nodes[i].retrying, r.nodes[i].dueTimer} {
+			if t != nil {
+				t.Stop()
+			}
 		}
 	}
 }

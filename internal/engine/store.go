@@ -30,25 +30,45 @@ func (s *SandboxStore) Installation(ctx context.Context) (uuid.UUID, error) {
 	return id, nil
 }
 
+// ReasonExpired is the reason on the row of a sandbox that was destroyed since its execution waited for days.
+const ReasonExpired = "The execution waited for too long to keep its sandbox."
+
 // known is a sandbox that the execution has. The provider's id is empty until it was ready once.
 type known struct {
 	id         uuid.UUID
+	provider   string
+	host       string
 	providerID string
+	stopped    bool // or to be stopped, or started again
+	expired    bool // it was destroyed because its execution waited too long
 }
 
-// current returns the execution's newest sandbox that has not been given up, nil if there is none.
+// current returns the execution's newest sandbox that has not been given up, or has expired; nil if there is none.
 func (s *SandboxStore) current(ctx context.Context, executionID uuid.UUID) (found *known, err error) {
 	rows, err := s.q.SandboxListByExecution(ctx, executionID)
 	if err != nil {
 		return nil, fmt.Errorf("reading sandboxes: %w", err)
 	}
 	for _, row := range rows {
-		switch {
-		case row.State == "creating":
-			found = &known{id: row.ID}
-		case row.State == "ready" && row.ProviderID != nil:
-			found = &known{id: row.ID, providerID: *row.ProviderID}
+		k := known{id: row.ID, provider: row.Provider, host: row.Host}
+		if row.ProviderID != nil {
+			k.providerID = *row.ProviderID
 		}
+		switch row.State {
+		case "creating":
+			k.providerID = "" // to be found by our id
+		case "ready":
+		case "starting", "stopping", "stopped":
+			k.stopped = true
+		case "destroying", "destroyed":
+			if row.Reason == nil || *row.Reason != ReasonExpired {
+				continue
+			}
+			k.expired = true
+		default:
+			continue
+		}
+		found = &k
 	}
 	return found, nil
 }

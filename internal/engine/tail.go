@@ -140,7 +140,7 @@ func (t *tailer) run(ctx context.Context, sh machineShim) {
 		case err == nil:
 			pause = pauseFirst
 			continue
-		case errs.Is(err, errs.NotFound):
+		case errs.Is(err, errs.NotFound), errs.Is(err, errs.Unavailable):
 			t.r.tell(ctx, func() { t.r.machine.suspect(t.r) })
 		}
 		t.r.log.Warn().Err(err).Msg("following output; asking again")

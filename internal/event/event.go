@@ -16,7 +16,9 @@ type Type string
 const (
 	ExecutionQueued          Type = "execution.queued"
 	ExecutionClaimed         Type = "execution.claimed"
+	ExecutionReleased        Type = "execution.released"
 	ExecutionStarted         Type = "execution.started"
+	ExecutionWaiting         Type = "execution.waiting"
 	ExecutionCancelRequested Type = "execution.cancel_requested"
 	ExecutionCompleted       Type = "execution.completed"
 	ExecutionFailed          Type = "execution.failed"
@@ -30,6 +32,7 @@ const (
 
 	NodeStarted     Type = "node.started"
 	NodeAttached    Type = "node.attached"
+	NodeWaiting     Type = "node.waiting"
 	NodeRetrying    Type = "node.retrying"
 	NodeCompleted   Type = "node.completed"
 	NodeFailed      Type = "node.failed"

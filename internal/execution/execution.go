@@ -61,6 +61,13 @@ type NodeRun struct {
 	Failure     *Failure
 	StartedAt   *time.Time
 	FinishedAt  *time.Time
+
+	Prompt     json.RawMessage // of an approval: {message, roles}
+	Decision   json.RawMessage // of an approval that was decided: {approved, by, comment}
+	DueAt      *time.Time      // of one that waits: when it ends by itself
+	DueIn      *time.Duration  // DueAt, from the moment of the reading, by the database's clock
+	RetryIn    *time.Duration  // of one that failed: when the node is to be run again, likewise
+	ReusedFrom *uuid.UUID      // the node run of an earlier execution that this one stands for
 }
 
 // NewID makes the id of an execution, node run or sandbox. Ids of executions are ordered by time to the

@@ -145,6 +145,7 @@ func (s *Store) NodeRuns(ctx context.Context, id uuid.UUID) ([]NodeRun, error) {
 			ID: row.ID, Key: row.NodeKey, Index: int(row.Index), Attempt: int(row.Attempt), Status: NodeStatus(row.Status),
 			SandboxID: row.SandboxID, Cursor: row.Cursor, StdoutBytes: row.StdoutBytes, StderrBytes: row.StderrBytes,
 			Outputs: row.Outputs, Failure: failure, StartedAt: row.StartedAt, FinishedAt: row.FinishedAt,
+			Prompt: row.Prompt, Decision: row.Decision, DueAt: row.DueAt, DueIn: pause(row.DueAt, row.ReadAt), RetryIn: pause(row.RetryAt, row.ReadAt), ReusedFrom: row.ReusedFrom,
 		}
 		if row.ExitCode != nil {
 			code := int(*row.ExitCode)
@@ -156,6 +157,15 @@ func (s *Store) NodeRuns(ctx context.Context, id uuid.UUID) ([]NodeRun, error) {
 		list = append(list, run)
 	}
 	return list, nil
+}
+
+// pause is how long an instant is away from now, nil for none.
+func pause(at *time.Time, now time.Time) *time.Duration {
+	if at == nil {
+		return nil
+	}
+	d := at.Sub(now)
+	return &d
 }
 
 func failureFrom(raw []byte) (*Failure, error) {

@@ -28,6 +28,7 @@ type batch struct {
 	sandboxRow map[uuid.UUID]int
 	executions executionColumns
 	results    resultColumns
+	timers     timerColumns
 }
 
 type cursorColumns struct {
@@ -48,12 +49,20 @@ type resultColumns struct {
 	Outputs, Errors []string
 }
 
+type timerColumns struct {
+	Ids     []uuid.UUID
+	DueMs   []int64
+	Reasons []string
+}
+
 // head is an execution's row under the lock, moving on as entries are numbered.
 type head struct {
 	dbsqlc.JournalLockRow
 	day     time.Time
 	started bool
 	end     *End
+	park    *Park
+	left    bool // given back by an entry of this batch: whatever follows is late
 }
 
 // newBatch fences and numbers the entries by the rows that the lock returned.
@@ -68,11 +77,12 @@ func newBatch(entries []*pending, rows []dbsqlc.JournalLockRow) (*batch, error) 
 	}
 	for _, p := range entries {
 		h := heads[p.entry.ExecutionID]
-		if h == nil || h.Finished || h.Claim != p.entry.Claim {
+		session := p.entry.Session
+		if h == nil || h.Finished || h.left || h.Claim != p.entry.Claim || session != nil && session.abandoned.Load() {
 			b.refused[p] = errStale
 			continue
 		}
-		if p.entry.End != nil && h.Signal > p.entry.Signal {
+		if p.entry.guarded() && h.Signal > p.entry.Signal {
 			b.refused[p] = errSignaled
 			continue
 		}
@@ -110,10 +120,7 @@ func (b *batch) add(h *head, e *Entry) error {
 	for _, s := range e.Sandboxes {
 		b.addSandbox(h, s)
 	}
-	if e.End != nil {
-		h.end = e.End
-		h.Finished = true // whatever follows in this batch is late
-	}
+	h.end, h.park, h.left = e.End, e.Park, e.last()
 	return nil
 }
 
@@ -153,7 +160,7 @@ func (b *batch) addNodeRun(executionID uuid.UUID, r NodeRun) error {
 			n.SandboxIds[i], n.ShimProtocols[i] = r.SandboxID, int16(r.ShimProtocol)
 		}
 		n.Statuses[i], n.ExitCodes[i], n.Errors[i] = string(r.Status), exitCode, failure
-		n.Outputs[i], n.Summaries[i] = string(r.Outputs), r.Summary
+		n.Outputs[i], n.Summaries[i], n.RetryMs[i] = string(r.Outputs), r.Summary, milliseconds(r.RetryIn)
 		n.Started[i], n.Finished[i] = n.Started[i] || started, r.Status.Terminal()
 		return nil
 	}
@@ -163,6 +170,8 @@ func (b *batch) addNodeRun(executionID uuid.UUID, r NodeRun) error {
 	n.Statuses, n.SandboxIds = append(n.Statuses, string(r.Status)), append(n.SandboxIds, r.SandboxID)
 	n.ShimProtocols, n.ExitCodes = append(n.ShimProtocols, int16(r.ShimProtocol)), append(n.ExitCodes, exitCode)
 	n.Errors, n.Outputs, n.Summaries = append(n.Errors, failure), append(n.Outputs, string(r.Outputs)), append(n.Summaries, r.Summary)
+	n.Prompts, n.DueMs = append(n.Prompts, string(r.Prompt)), append(n.DueMs, milliseconds(r.DueIn))
+	n.RetryMs = append(n.RetryMs, milliseconds(r.RetryIn))
 	n.Started, n.Finished = append(n.Started, started), append(n.Finished, r.Status.Terminal())
 	return nil
 }
@@ -212,10 +221,17 @@ func (b *batch) addSandbox(h *head, s Sandbox) {
 // advance adds the execution's own row, unless nothing of it is left in the batch.
 func (b *batch) advance(h *head, lastSeq int64) error {
 	b.receipts[h.ID] = Receipt{LastSeq: h.LastSeq, Signal: h.Signal}
-	if h.LastSeq == lastSeq && !h.started && h.end == nil {
+	if h.LastSeq == lastSeq && !h.started && !h.left {
 		return nil
 	}
 	status := ""
+	if h.park != nil {
+		status = string(execution.Waiting)
+		if h.park.DueIn != nil {
+			t := &b.timers
+			t.Ids, t.DueMs, t.Reasons = append(t.Ids, h.ID), append(t.DueMs, milliseconds(h.park.DueIn)), append(t.Reasons, h.park.Reason)
+		}
+	}
 	if h.end != nil {
 		status = string(h.end.Status)
 		failure, err := encode(h.end.Failure)
@@ -229,6 +245,14 @@ func (b *batch) advance(h *head, lastSeq int64) error {
 	x.Ids, x.LastSeqs = append(x.Ids, h.ID), append(x.LastSeqs, h.LastSeq)
 	x.Statuses, x.Started = append(x.Statuses, status), append(x.Started, h.started)
 	return nil
+}
+
+// milliseconds of a pause, at least 0, and -1 for none.
+func milliseconds(d *time.Duration) int64 {
+	if d == nil {
+		return -1
+	}
+	return max(d.Milliseconds(), 0)
 }
 
 // encode returns the JSON of a failure, or "" for none.

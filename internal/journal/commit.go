@@ -196,6 +196,7 @@ func (b *batch) queueWrites(ctx context.Context, q *dbsqlc.Queries) error {
 		x := &b.executions
 		return q.JournalAdvanceExecutions(ctx, x.Ids, x.LastSeqs, x.Statuses, x.Started)
 	})
+	add(len(b.timers.Ids), func() error { return q.JournalSetTimers(ctx, b.timers.Ids, b.timers.DueMs, b.timers.Reasons) })
 	add(len(b.results.Ids), func() error { return q.JournalStoreResults(ctx, b.results.Ids, b.results.Outputs, b.results.Errors) })
 	return errors.Join(all...)
 }

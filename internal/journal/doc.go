@@ -28,6 +28,9 @@
 //     holder of the claim reads it.
 //   - The answer to COMMIT is lost: nobody guesses (errs.Unknown). What the same engine has submitted after
 //     it fails too (Session), or a chunk of output might be stored behind one that is missing.
+//   - An engine is stopped while its claim stays (Session.Abandon): what it has not made durable is refused, so that
+//     the next one, which locks the row first, reads all that will ever be there.
+//   - Somebody changes a fact while an engine decides to end or park: the entry is refused (errs.Conflict), and it decides again.
 //   - The database is slow: the queue fills, Submit waits, and output stays in the sandbox's file.
 //   - One execution's data cannot be stored: it alone ends, with its unfinished node runs interrupted
 //     and its sandboxes to be destroyed.

@@ -2,6 +2,8 @@ package journal
 
 import (
 	"encoding/json"
+	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -15,24 +17,37 @@ type Entry struct {
 	ExecutionID uuid.UUID
 	Claim       int64
 	Session     *Session // nil stands alone
-	Signal      int64    // for an End: the newest signal that was known when it was decided
+	Signal      int64    // the newest signal that was known when the entry was decided
+	Guarded     bool     // refused with errs.Conflict when somebody has changed a fact since Signal; so are an End and a Park
 	Started     bool     // the first entry of an execution that nobody has begun
 	Records     []Record
 	NodeRuns    []NodeRun
 	Cursors     []Cursor
 	Masks       []Mask
 	Sandboxes   []Sandbox
-	// End ends the execution; nothing of it may be submitted afterwards. It is refused with errs.Conflict
-	// when somebody has changed a fact since Signal.
-	End *End
+	// End ends the execution, and Park gives it back until a signal or a time moves it on. Nothing of it may be
+	// submitted afterwards.
+	End  *End
+	Park *Park
 }
+
+// guarded reports whether what the entry says stands on the facts that were known.
+func (e *Entry) guarded() bool { return e.Guarded || e.End != nil || e.Park != nil }
+
+// last reports whether the entry gives the claim back.
+func (e *Entry) last() bool { return e.End != nil || e.Park != nil }
 
 // Session ties together the entries of one engine since it has loaded an execution. After the first
 // of them that fails, all others fail with the same error, also those that were submitted before it
 // was known: what they say would stand on something that may never have happened. The zero value is ready.
 type Session struct {
-	err error // of the journal's goroutine
+	err       error // of the journal's goroutine
+	abandoned atomic.Bool
 }
+
+// Abandon refuses, with errs.StaleClaim, what of the session is not durable yet and is not being committed while
+// the execution's row is locked. Who locks that row afterwards reads what the session has left.
+func (s *Session) Abandon() { s.abandoned.Store(true) }
 
 // Record is an event or, with Type event.Log, a chunk of output. Records are numbered in order.
 type Record struct {
@@ -59,6 +74,9 @@ type NodeRun struct {
 	Outputs      json.RawMessage
 	Summary      string
 	Failure      *execution.Failure
+	Prompt       json.RawMessage // of an approval: a JSON object; kept once it is written
+	DueIn        *time.Duration  // of one that waits: when it ends by itself, from now; kept once it is written
+	RetryIn      *time.Duration  // of one that failed: the pause before the node runs again
 }
 
 // Cursor is how far a node run's output has been recorded. Frame, Out and Err count raw bytes of the
@@ -100,9 +118,10 @@ type Sandbox struct {
 // SandboxState is the state of a sandboxes row.
 type SandboxState string
 
-// The states that a worker writes. Creating and destroying are intents, committed before the call.
+// The states that a worker writes. Creating, starting and destroying are intents, committed before the call.
 const (
 	SandboxCreating   SandboxState = "creating"
+	SandboxStarting   SandboxState = "starting"
 	SandboxReady      SandboxState = "ready"
 	SandboxKept       SandboxState = "kept"
 	SandboxDestroying SandboxState = "destroying"
@@ -114,6 +133,12 @@ type End struct {
 	Status  execution.Status // terminal
 	Outputs json.RawMessage
 	Failure *execution.Failure
+}
+
+// Park is a pause that holds no worker. Its event is the last of the entry's records.
+type Park struct {
+	DueIn  *time.Duration // when the execution goes on by itself, from now; nil is never
+	Reason string         // a word for DueIn: wait, retry, approval
 }
 
 // Receipt says what a commit found.
@@ -129,7 +154,7 @@ func (e *Entry) size() int {
 		n += 128 + len(r.Data) + len(r.Chunk)
 	}
 	for _, r := range e.NodeRuns {
-		n += 256 + len(r.Outputs) + len(r.Summary)
+		n += 256 + len(r.Outputs) + len(r.Summary) + len(r.Prompt)
 	}
 	for _, m := range e.Masks {
 		n += 128 + len(m.Ciphertext)

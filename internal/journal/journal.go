@@ -103,6 +103,15 @@ func (j *Journal) Commit(ctx context.Context, e *Entry) (Receipt, error) {
 	}
 }
 
+// Flush waits until everything that was submitted before is answered.
+func (j *Journal) Flush(ctx context.Context) error {
+	if err := j.room.Acquire(ctx, maxQueuedBytes); err != nil { // all room is free when nothing is queued or in flight
+		return context.Cause(ctx)
+	}
+	j.room.Release(maxQueuedBytes)
+	return nil
+}
+
 // Run commits until ctx ends; then it commits what is queued, for at most five seconds, and refuses
 // the rest.
 func (j *Journal) Run(ctx context.Context) error {

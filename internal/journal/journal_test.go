@@ -44,7 +44,7 @@ func setup(t *testing.T) *testBundle {
 		executions: execution.NewStore(pool), events: event.NewStore(pool),
 	}
 	b.org, b.workflow = pgtest.Workflow(t, pool)
-	if err := b.queue.Join(t.Context(), queue.Worker{ID: b.worker, Host: "host", PID: 1, Version: "test", Slots: 10}); err != nil {
+	if err := b.queue.Join(t.Context(), queue.Worker{ID: b.worker, Host: "host", PID: 1, Version: "test", Slots: 10, Lease: queue.DefaultLease}); err != nil {
 		t.Fatal(err)
 	}
 	pgtest.Exec(t, pool, "UPDATE workers SET lease_until = now() + interval '1 day'")

@@ -27,7 +27,7 @@ func CheckInvariants(t testing.TB, pool *pgxpool.Pool) {
 func Violations(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 	var violations []string
 	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		for _, query := range []string{placesSQL, historiesSQL, endsSQL} {
+		for _, query := range []string{placesSQL, timersSQL, historiesSQL, endsSQL} {
 			rows, err := tx.Query(ctx, query)
 			if err != nil {
 				return err
@@ -47,7 +47,7 @@ func Violations(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 }
 
 const (
-	// Blocked and timers have no tables yet, so a parked execution is one that waits without a queue row.
+	// Blocked has no table yet. A parked execution is one that waits without a queue row.
 	placesSQL = `
 SELECT format('execution %s (%s, worker %s, queue row: %s) is %s', id, status, COALESCE(worker_id::text, 'none'), queued,
     CASE WHEN finished THEN 'terminal and still somewhere' ELSE format('in %s places', places) END)
@@ -61,6 +61,11 @@ FROM (
     FROM executions e LEFT JOIN execution_queue q ON q.execution_id = e.id
 ) AS x
 WHERE (NOT finished AND places <> 1) OR (finished AND (queued OR worker_id IS NOT NULL))`
+
+	timersSQL = `
+SELECT format('execution %s (%s) has a timer and is not parked', e.id, e.status)
+FROM execution_timers t JOIN executions e ON e.id = t.execution_id
+WHERE e.status <> 'waiting' OR EXISTS (SELECT 1 FROM execution_queue q WHERE q.execution_id = e.id)`
 
 	historiesSQL = `
 SELECT format('execution %s has %s records, numbered %s to %s, and last_seq %s', e.id, h.records, h.first, h.last, e.last_seq)

@@ -16,8 +16,8 @@ import (
 )
 
 // Cancel asks for the end of an execution. One that was never claimed is canceled when Cancel
-// returns; one that has started gets a signal, and ends when its worker has stopped its commands
-// and run what runs on a cancel. A second request skips the latter. What commits first wins:
+// returns; one that has started gets a signal, is ready again if it was parked, and ends when its worker has
+// stopped its commands and run what runs on a cancel. A second request skips the latter. What commits first wins:
 // errs.Finished when it has ended, errs.NotFound when there is none.
 func (s *Store) Cancel(ctx context.Context, organizationID, id uuid.UUID, by string) error {
 	return s.cancel(ctx, organizationID, id, by, func(dbsqlc.DBTX) error { return nil })
@@ -48,7 +48,9 @@ func (s *Store) cancel(ctx context.Context, organizationID, id uuid.UUID, by str
 		case status == execution.Queued:
 			err = q.ExecutionCancelQueued(ctx, execution.Day(id), event, id)
 		default:
-			err = q.ExecutionRequestCancel(ctx, execution.Day(id), event, id)
+			if err = q.ExecutionRequestCancel(ctx, execution.Day(id), event, id); err == nil {
+				err = q.QueueUnpark(ctx, id)
+			}
 		}
 		if err != nil {
 			return err

@@ -28,6 +28,8 @@ type Claimed struct {
 	QueuedAt       time.Time
 	ClaimedAt      time.Time
 	StartedAt      *time.Time // set: an earlier claim has begun it, so its state must be loaded
+	Rerun          bool       // an earlier execution has left it node runs, so its state must be loaded
+	Recovered      bool       // under the same claim an engine may have driven it before, so its state must be loaded
 	Inputs         json.RawMessage
 	HasSecrets     bool      // there are secrets to read before anything runs
 	ReceivedAt     time.Time // on this machine's monotonic clock
@@ -62,7 +64,8 @@ func (s *Store) Claim(ctx context.Context, workerID uuid.UUID, limit int, avoid 
 	return claimedFrom(workerID, rows), nil
 }
 
-// Recover returns those of the executions given that the worker holds: claims whose answer was lost.
+// Recover returns those of the executions given that the worker holds: claims whose answer was lost, and those whose
+// engine has stopped.
 func (s *Store) Recover(ctx context.Context, workerID uuid.UUID, ids []uuid.UUID) ([]Claimed, error) {
 	rows, err := s.q.QueueHeld(ctx, &workerID, ids)
 	if err != nil {
@@ -72,7 +75,11 @@ func (s *Store) Recover(ctx context.Context, workerID uuid.UUID, ids []uuid.UUID
 	for _, row := range rows {
 		same = append(same, dbsqlc.QueueClaimRow(row))
 	}
-	return claimedFrom(workerID, same), nil
+	claimed := claimedFrom(workerID, same)
+	for i := range claimed {
+		claimed[i].Recovered = true
+	}
+	return claimed, nil
 }
 
 func claimedFrom(workerID uuid.UUID, rows []dbsqlc.QueueClaimRow) []Claimed {
@@ -83,7 +90,7 @@ func claimedFrom(workerID uuid.UUID, rows []dbsqlc.QueueClaimRow) []Claimed {
 			ID: row.ID, WorkerID: workerID, OrganizationID: row.OrganizationID, WorkflowID: row.WorkflowID, WorkflowSlug: row.WorkflowSlug,
 			Version: int(row.WorkflowVersion), Number: row.Number, Source: execution.Source(row.Source), Claim: row.Claim,
 			Facts:    Facts{Signal: row.Signal, Canceled: row.Canceled, CancelForced: row.CancelForced, DeadlinePassed: row.DeadlinePassed},
-			QueuedAt: row.QueuedAt, ClaimedAt: *row.ClaimedAt, StartedAt: row.StartedAt, Inputs: row.Inputs,
+			QueuedAt: row.QueuedAt, ClaimedAt: *row.ClaimedAt, StartedAt: row.StartedAt, Rerun: row.Rerun, Inputs: row.Inputs,
 			HasSecrets: row.HasSecrets, ReceivedAt: now,
 		})
 	}

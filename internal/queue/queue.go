@@ -34,8 +34,13 @@ func (s *Store) change(ctx context.Context, w wake, f func(q *dbsqlc.Queries) er
 	return s.transact(ctx, w, func(tx dbsqlc.DBTX) error { return f(dbsqlc.New(tx)) })
 }
 
-// transact is one transaction of two round trips, with its wake-up in it where the window allows.
+// transact is announce for who knows beforehand whom it wakes.
 func (s *Store) transact(ctx context.Context, w wake, f func(tx dbsqlc.DBTX) error) error {
+	return s.announce(ctx, func(tx dbsqlc.DBTX) (wake, error) { return w, f(tx) })
+}
+
+// announce is one transaction of two round trips, with its wake-up in it where the window allows.
+func (s *Store) announce(ctx context.Context, f func(tx dbsqlc.DBTX) (wake, error)) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return err
@@ -43,7 +48,8 @@ func (s *Store) transact(ctx context.Context, w wake, f func(tx dbsqlc.DBTX) err
 	defer conn.Release()
 	tx := postgres.Begin(conn.Conn())
 	defer tx.Rollback(ctx)
-	if err := f(tx); err != nil {
+	w, err := f(tx)
+	if err != nil {
 		return err
 	}
 	claim := s.notifier.Claim(w.work, w.ids)

@@ -89,7 +89,7 @@ func priority(p int) func(*queue.Request) {
 func (b *testBundle) join() uuid.UUID {
 	b.t.Helper()
 	id := execution.NewID()
-	if err := b.queue.Join(b.t.Context(), queue.Worker{ID: id, Host: "host", PID: 1, Version: "test", Slots: 10}); err != nil {
+	if err := b.queue.Join(b.t.Context(), queue.Worker{ID: id, Host: "host", PID: 1, Version: "test", Slots: 10, Lease: queue.DefaultLease}); err != nil {
 		b.t.Fatal(err)
 	}
 	pgtest.Exec(b.t, b.pool, "UPDATE workers SET lease_until = now() + interval '1 day' WHERE id = $1", id)

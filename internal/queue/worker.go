@@ -12,8 +12,8 @@ import (
 	"foundry/internal/postgres/dbsqlc"
 )
 
-// Lease is how long a worker's right to its executions lasts after a renewal.
-const Lease = 30 * time.Second
+// DefaultLease is how long a worker's right to its executions lasts after a renewal, unless it is told otherwise.
+const DefaultLease = 30 * time.Second
 
 // Worker is a process that claims executions.
 type Worker struct {
@@ -22,12 +22,13 @@ type Worker struct {
 	PID     int
 	Version string
 	Slots   int
+	Lease   time.Duration
 }
 
 // Join registers a worker as active, with a fresh lease. Its id is never used again.
 func (s *Store) Join(ctx context.Context, w Worker) error {
 	err := s.q.WorkerInsert(ctx, dbsqlc.WorkerInsertParams{
-		ID: w.ID, Host: w.Host, Pid: int32(w.PID), Version: w.Version, Slots: int32(w.Slots), LeaseSeconds: Lease.Seconds(),
+		ID: w.ID, Host: w.Host, Pid: int32(w.PID), Version: w.Version, Slots: int32(w.Slots), LeaseSeconds: w.Lease.Seconds(),
 	})
 	if err != nil {
 		return fmt.Errorf("registering the worker: %w", err)
@@ -35,13 +36,13 @@ func (s *Store) Join(ctx context.Context, w Worker) error {
 	return nil
 }
 
-// Renew extends the worker's lease and returns everything that it holds: an engine whose
+// Renew makes the worker's lease last from now and returns everything that it holds: an engine whose
 // execution is missing, or has another claim, must stop. errs.StaleClaim: the worker is gone.
-func (s *Store) Renew(ctx context.Context, workerID uuid.UUID) ([]Held, error) {
+func (s *Store) Renew(ctx context.Context, workerID uuid.UUID, lease time.Duration) ([]Held, error) {
 	var held []Held
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		q := dbsqlc.New(tx)
-		n, err := q.WorkerRenew(ctx, Lease.Seconds(), workerID)
+		n, err := q.WorkerRenew(ctx, lease.Seconds(), workerID)
 		if err != nil {
 			return err
 		}

@@ -31,7 +31,7 @@ func TestRenew(t *testing.T) {
 	}
 	for _, state := range []string{"active", "draining"} {
 		pgtest.Exec(t, b.pool, "UPDATE workers SET lease_until = now() - interval '1 hour', state = $2 WHERE id = $1", worker, state)
-		held, err := b.queue.Renew(t.Context(), worker)
+		held, err := b.queue.Renew(t.Context(), worker, queue.DefaultLease)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,17 +43,17 @@ func TestRenew(t *testing.T) {
 			t.Error(diff)
 		}
 		left := pgtest.Get[float64](t, b.pool, "SELECT EXTRACT(epoch FROM lease_until - now())::float8 FROM workers WHERE id = $1", worker)
-		if d := time.Duration(left * float64(time.Second)); d > queue.Lease || d < 0 {
-			t.Errorf("%s: the lease has %v left of %v", state, d, queue.Lease)
+		if d := time.Duration(left * float64(time.Second)); d > queue.DefaultLease || d < 0 {
+			t.Errorf("%s: the lease has %v left of %v", state, d, queue.DefaultLease)
 		}
 	}
 
 	if err := b.queue.Leave(t.Context(), worker); err != nil {
 		t.Fatal(err)
 	}
-	_, err := b.queue.Renew(t.Context(), worker)
+	_, err := b.queue.Renew(t.Context(), worker, queue.DefaultLease)
 	wantCode(t, err, errs.StaleClaim)
-	_, err = b.queue.Renew(t.Context(), uuid.New())
+	_, err = b.queue.Renew(t.Context(), uuid.New(), queue.DefaultLease)
 	wantCode(t, err, errs.StaleClaim)
 
 	t.Run("gone is final", func(t *testing.T) {

@@ -3,8 +3,8 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,14 +17,8 @@ import (
 	"foundry/internal/secret"
 )
 
-// Times of protocols.md, sections 2 and 9.
-const (
-	lookEvery    = time.Second
-	renewEvery   = 10 * time.Second
-	renewTimeout = 5 * time.Second
-	renewRetry   = time.Second
-	leaseTrust   = 20 * time.Second // after the last acknowledged renewal was sent
-)
+// lookEvery is the time between two looks that nobody asked for (protocols.md, 9).
+const lookEvery = time.Second
 
 // activation is one life of a worker row, with the executions that it holds.
 type activation struct {
@@ -33,12 +27,13 @@ type activation struct {
 	id  uuid.UUID
 	log zerolog.Logger
 
-	mu      sync.Mutex
-	held    map[uuid.UUID]*held
-	engines sync.WaitGroup
-	unsure  bool          // of look's goroutine: a claim failed, and may have been made
-	more    bool          // the last claim took all that it could: there may be more
-	free    chan struct{} // one slot: a slot became free while there was more
+	mu        sync.Mutex
+	held      map[uuid.UUID]*held
+	suspended bool // the lease is in doubt: no engine runs, and nothing is claimed
+	engines   sync.WaitGroup
+	unsure    atomic.Bool   // there may be executions of ours that no engine drives
+	more      bool          // the last claim took all that it could: there may be more
+	free      chan struct{} // one slot: a slot became free while there was more
 }
 
 // held is one execution that an engine drives.
@@ -61,7 +56,7 @@ func newActivation(w *Worker, e *engine.Engine, id uuid.UUID, log zerolog.Logger
 	return &activation{w: w, e: e, id: id, log: log, held: map[uuid.UUID]*held{}, free: make(chan struct{}, 1)}
 }
 
-// run ends with its engines, when ctx ends or the worker's right to work is gone.
+// run ends with its engines, when ctx ends or the worker was declared gone.
 func (a *activation) run(ctx context.Context) error {
 	group := lifecycle.NewGroup(ctx)
 	defer a.engines.Wait()
@@ -95,18 +90,26 @@ func (a *activation) look(ctx context.Context) error {
 
 // lookOnce tells engines what was decided about their executions, and claims.
 func (a *activation) lookOnce(ctx context.Context) error {
-	if a.count() > 0 || a.unsure {
-		held, err := a.w.queue.Held(ctx, a.id)
-		if err != nil {
+	if a.isSuspended() {
+		return nil
+	}
+	if unsure := a.unsure.Swap(false); a.count() > 0 || unsure {
+		if err := a.readHeld(ctx); err != nil {
+			a.unsure.Store(unsure)
 			return err
 		}
-		a.tellAll(held)
-		if err := a.recover(ctx, held); err != nil {
-			return err
-		}
-		a.unsure = false
 	}
 	return a.claim(ctx)
+}
+
+// readHeld tells engines what was decided about their executions, and takes up those that no engine drives.
+func (a *activation) readHeld(ctx context.Context) error {
+	held, err := a.w.queue.Held(ctx, a.id)
+	if err != nil {
+		return err
+	}
+	a.tellAll(held)
+	return a.recover(ctx, held)
 }
 
 // recover takes up what the database says is ours and no engine drives. No claim is under way meanwhile.
@@ -127,7 +130,7 @@ func (a *activation) recover(ctx context.Context, seen []queue.Held) error {
 		return err
 	}
 	for _, c := range claimed {
-		a.log.Warn().Str("execution_id", c.ID.String()).Msg("taking up an execution whose claim was not answered")
+		a.log.Info().Str("execution_id", c.ID.String()).Msg("taking up an execution that no engine drove")
 		a.start(ctx, c)
 	}
 	return nil
@@ -136,13 +139,13 @@ func (a *activation) recover(ctx context.Context, seen []queue.Held) error {
 // claim takes what the free slots allow.
 func (a *activation) claim(ctx context.Context) error {
 	free := a.w.Slots - a.count()
-	if free <= 0 {
+	if free <= 0 || a.isSuspended() {
 		a.setMore(true)
 		return nil
 	}
 	claimed, err := a.w.queue.Claim(ctx, a.id, free, a.w.locked.avoid(time.Now())...)
 	if err != nil {
-		a.unsure = true // it may have committed all the same
+		a.unsure.Store(true) // it may have committed all the same
 		return err
 	}
 	a.setMore(len(claimed) == free)
@@ -158,14 +161,18 @@ func (a *activation) start(ctx context.Context, c queue.Claimed) {
 	ctx, stop := context.WithCancelCause(ctx)
 	h := &held{claim: c.Claim, facts: make(chan queue.Facts, 1), stop: stop}
 	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.suspended { // it is taken up when that is over
+		stop(nil)
+		return
+	}
 	a.held[c.ID] = h
-	a.mu.Unlock()
 	a.w.metrics.held.Inc()
 	a.engines.Go(func() {
 		defer stop(nil)
 		err := a.e.Run(ctx, c, h.facts)
 		switch {
-		case errs.Is(err, secret.KeyMissing):
+		case errs.Is(err, secret.KeyMissing), errs.Is(err, engine.Elsewhere):
 			a.giveBack(ctx, c, err)
 		case err != nil && ctx.Err() == nil:
 			a.log.Warn().Err(err).Str("execution_id", c.ID.String()).Msg("the engine gave an execution up")
@@ -176,8 +183,8 @@ func (a *activation) start(ctx context.Context, c queue.Claimed) {
 	})
 }
 
-// giveBack releases an execution whose secrets this worker cannot open, and leaves those of its workflow to
-// other workers for a while.
+// giveBack releases an execution whose secrets this worker cannot open, or whose sandbox it cannot reach, and leaves
+// those of its workflow to other workers for a while.
 func (a *activation) giveBack(ctx context.Context, c queue.Claimed, cause error) {
 	reason := "The worker lacks an encryption key."
 	if known, ok := errors.AsType[*errs.Error](cause); ok {
@@ -214,6 +221,12 @@ func (a *activation) count() int {
 	return len(a.held)
 }
 
+func (a *activation) isSuspended() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.suspended
+}
+
 func (a *activation) setMore(more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -229,59 +242,6 @@ func (a *activation) tellAll(seen []queue.Held) {
 			h.tell(s.Facts)
 		}
 	}
-}
-
-// renew keeps the lease. It returns, and so ends the activation, when the worker is gone or the last
-// good renewal was sent longer ago than the lease can be trusted.
-func (a *activation) renew(ctx context.Context) error {
-	trusted, pause := time.Now(), renewEvery
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(pause):
-		}
-		sent := time.Now()
-		err := a.renewOnce(ctx, min(renewTimeout, time.Until(trusted.Add(leaseTrust))))
-		switch {
-		case err == nil:
-			trusted, pause = sent, renewEvery
-			continue
-		case errs.Is(err, errs.StaleClaim), ctx.Err() != nil:
-			return err
-		case time.Since(trusted)+renewRetry >= leaseTrust:
-			return fmt.Errorf("the lease can no longer be trusted: %w", err)
-		}
-		a.log.Warn().Err(err).Msg("renewing the lease failed")
-		pause = renewRetry
-	}
-}
-
-// renewOnce renews and stops the engines whose right is gone.
-func (a *activation) renewOnce(ctx context.Context, timeout time.Duration) error {
-	call, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a.mu.Lock()
-	mine := make(map[uuid.UUID]*held, len(a.held))
-	for id, h := range a.held {
-		mine[id] = h
-	}
-	a.mu.Unlock()
-	seen, err := a.w.leases.Renew(call, a.id)
-	if err != nil {
-		return err
-	}
-	rights := make(map[uuid.UUID]int64, len(seen))
-	for _, s := range seen {
-		rights[s.ID] = s.Claim
-	}
-	for id, h := range mine { // those that were held before the question was asked
-		if claim, ok := rights[id]; !ok || claim != h.claim {
-			h.stop(errs.E(errs.StaleClaim, "The right to this execution is gone."))
-		}
-	}
-	a.tellAll(seen)
-	return nil
 }
 
 // sweep destroys what is to be destroyed, at the start and then every half minute.

@@ -11,12 +11,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
+// unready says in a sentence why the worker cannot do all there is to do; empty when it can.
+func (w *Worker) unready(now time.Time) string {
+	switch {
+	case w.drain.Load():
+		return "The worker is leaving."
+	case w.lease.left() <= 0:
+		return "The worker cannot be sure of its lease: the database has not acknowledged a renewal for " +
+			now.Sub(w.lease.last()).Round(time.Second).String() + "."
+	}
+	return w.locked.why()
+}
+
 // serveHTTP answers the platform: whether the process is alive, whether it can do all there is to do, and its metrics.
 func (w *Worker) serveHTTP(ctx context.Context) error {
 	e := echo.New()
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", func(c echo.Context) error {
-		if why := w.locked.why(); why != "" {
+		if why := w.unready(time.Now()); why != "" {
 			return c.String(http.StatusServiceUnavailable, why+"\n")
 		}
 		return c.String(http.StatusOK, "ready\n")

@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	claimWait prometheus.Histogram
 	held      prometheus.Gauge
+	drain     *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
@@ -16,7 +17,10 @@ func newMetrics(r prometheus.Registerer) metrics {
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "foundry_worker_held", Help: "Executions that this worker holds.",
 		}),
+		drain: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "foundry_worker_drain_seconds", Help: "Phases of the last time that the worker left: detach, flush, release, leave.",
+		}, []string{"phase"}),
 	}
-	r.MustRegister(m.claimWait, m.held)
+	r.MustRegister(m.claimWait, m.held, m.drain)
 	return m
 }

@@ -160,7 +160,7 @@ func TestReleasedExecutionIsClaimedAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	worker := uuid.Must(uuid.NewV7())
-	if err := b.queue.Join(t.Context(), queue.Worker{ID: worker, Host: "test", PID: 1, Version: "test", Slots: 1}); err != nil {
+	if err := b.queue.Join(t.Context(), queue.Worker{ID: worker, Host: "test", PID: 1, Version: "test", Slots: 1, Lease: queue.DefaultLease}); err != nil {
 		t.Fatal(err)
 	}
 	id := b.enqueue(b.push(sandboxless), "")

@@ -37,16 +37,6 @@ func (b *testBundle) setSecret(keys *secret.Keyring, w *workflow.Workflow, key, 
 	}
 }
 
-// free is what the reaper does with an execution whose worker has gone.
-func (b *testBundle) free(id uuid.UUID) {
-	b.t.Helper()
-	n := pgtest.Exec(b.t, b.pool, `WITH freed AS (UPDATE executions SET worker_id = NULL, claim = claim + 1 WHERE id = $1 AND finished_at IS NULL RETURNING id)
-		INSERT INTO execution_queue SELECT id, '-infinity' FROM freed`, id)
-	if n != 1 {
-		b.t.Fatalf("execution %s has ended", id)
-	}
-}
-
 func TestNodesGetTheSecretsThatTheyList(t *testing.T) {
 	t.Parallel()
 	b, keys := setup(t), keyring(t, secret.NewKey("a"))
@@ -166,7 +156,6 @@ nodes:
 	})
 	stop()
 	b.setSecret(keys, w, "ONE", "value-of-later")
-	b.free(id)
 	b.startWorkerWith(1, keys)
 	await(t, "the second worker", func() bool { return b.has(id, event.NodeAttached) })
 	b.letGo(id)
@@ -229,7 +218,6 @@ func TestNothingIsReadWithoutSecrets(t *testing.T) {
 	await(t, "the command", func() bool { return b.has(id, event.NodeStarted) })
 	stop()
 	b.setSecret(keys, w, "LATE", "value-of-later")
-	b.free(id)
 	b.startWorkerWith(1, nil) // and needs no key
 	await(t, "the second worker", func() bool { return b.has(id, event.NodeAttached) })
 	b.letGo(id)

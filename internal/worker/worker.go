@@ -1,11 +1,13 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -34,7 +36,8 @@ type Config struct {
 	Provider  sandbox.Provider
 	Host      string // of this machine, for sandboxes that can be reached from here only
 	Version   string
-	Slots     int // executions held at most
+	Slots     int           // executions held at most
+	Lease     time.Duration // the default is queue.DefaultLease
 	Keep      workflow.Keep
 	Keys      *secret.Keyring // nil: executions whose workflow has secrets are left to other workers
 	Logger    zerolog.Logger
@@ -52,6 +55,8 @@ type Worker struct {
 	wake    chan struct{} // one slot
 	secrets *secret.Store
 	locked  locked
+	lease   *lease
+	drain   atomic.Bool // the process is leaving
 }
 
 // New returns a worker.
@@ -59,17 +64,20 @@ func New(c Config) (*Worker, error) {
 	if c.Slots < 1 {
 		return nil, errs.E(errs.Invalid, "A worker needs at least one slot.")
 	}
+	c.Lease = cmp.Or(c.Lease, queue.DefaultLease)
 	notifier := postgres.NewNotifier(c.Pool, c.Logger)
 	return &Worker{
 		Config: c, notify: notifier, queue: queue.NewStore(c.Pool, notifier), leases: queue.NewStore(c.LeasePool, notifier),
 		journal: journal.New(journal.Config{Pool: c.Pool, Notifier: notifier, Logger: c.Logger, Registerer: c.Registry}),
 		metrics: newMetrics(c.Registry), wake: make(chan struct{}, 1), secrets: secret.NewStore(c.Pool, c.Keys),
+		lease: newLease(c.Lease),
 	}, nil
 }
 
-// Run works until ctx ends, and then detaches: it claims nothing more, stops the engines without a signal
-// to any command, writes what they have submitted, and leaves.
+// Run works until ctx ends, and then drains: it claims nothing more, stops the engines without a signal
+// to any command, writes what they have submitted, gives back what it holds, and leaves.
 func (w *Worker) Run(ctx context.Context) error {
+	defer w.lease.close()
 	if err := w.secrets.CheckKeys(ctx); err != nil {
 		return err
 	}
@@ -94,7 +102,10 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	work, stop := context.WithCancelCause(group.Context())
 	defer stop(nil)
-	release := context.AfterFunc(ctx, func() { stop(context.Cause(ctx)) })
+	release := context.AfterFunc(ctx, func() {
+		w.drain.Store(true)
+		stop(context.Cause(ctx))
+	})
 	defer release()
 	w.work(work, w.newEngine(sandboxes, installation))
 	group.Stop(errStopped)
@@ -107,7 +118,7 @@ var errStopped = errors.New("the worker has stopped")
 func (w *Worker) newEngine(sandboxes *engine.SandboxStore, installation uuid.UUID) *engine.Engine {
 	return engine.New(engine.Config{
 		Journal: w.journal, Executions: execution.NewStore(w.Pool), Workflows: workflow.NewStore(w.Pool),
-		Sandboxes: sandboxes, Secrets: w.secrets, Provider: w.Provider, Host: w.Host, Installation: installation,
+		Sandboxes: sandboxes, Secrets: w.secrets, Provider: sandbox.Fence(w.Provider, w.lease.permit), Host: w.Host, Installation: installation,
 		Keep: w.Keep, Logger: w.Logger, Registerer: w.Registry,
 	})
 }
@@ -135,24 +146,19 @@ func (w *Worker) work(ctx context.Context, e *engine.Engine) {
 func (w *Worker) activate(ctx context.Context, e *engine.Engine) error {
 	id := execution.NewID()
 	log := w.Logger.With().Str("worker_id", id.String()).Logger()
-	err := w.leases.Join(ctx, queue.Worker{ID: id, Host: w.Host, PID: os.Getpid(), Version: w.Version, Slots: w.Slots})
+	sent := time.Now()
+	err := w.leases.Join(ctx, queue.Worker{ID: id, Host: w.Host, PID: os.Getpid(), Version: w.Version, Slots: w.Slots, Lease: w.Lease})
 	if err != nil {
 		return err
 	}
+	w.lease.renewed(sent)
 	a := newActivation(w, e, id, log)
 	log.Info().Int("slots", w.Slots).Str("provider", w.Provider.Name()).Msg("worker active")
+	d := w.newDrain(ctx, a)
 	err = a.run(ctx)
-
-	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
-	defer cancel()
-	if leaveErr := w.leases.Leave(leave, id); leaveErr != nil {
-		log.Warn().Err(leaveErr).Msg("leaving failed; the lease will run out")
-	}
+	d.finish(err)
 	return err
 }
-
-// leaveTimeout bounds the last statement of an activation.
-const leaveTimeout = 5 * time.Second
 
 // nudge makes the worker look at once.
 func (w *Worker) nudge() {

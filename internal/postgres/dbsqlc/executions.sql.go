@@ -62,7 +62,7 @@ func (q *Queries) ExecutionCountByStatus(ctx context.Context) ([]ExecutionCountB
 
 const executionDeadlinesDue = `-- name: ExecutionDeadlinesDue :many
 SELECT id FROM executions
-WHERE deadline_at <= now() AND deadline_at IS NOT NULL AND deadline_passed_at IS NULL AND finished_at IS NULL
+WHERE deadline_at <= now() AND deadline_at IS NOT NULL AND deadline_passed_at IS NULL AND finished_at IS NULL AND parked_at IS NULL
 ORDER BY id LIMIT 100
 `
 
@@ -285,10 +285,12 @@ type ExecutionListRow struct {
 
 // The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time), at most 201. The page's
 // ids are found first, in one index; the number there is a constant and the ids are an array, so that Postgres expects few rows
-// whatever it knows of the arguments. Index: executions_organization. EXPLAIN:
+// whatever it knows of the arguments. Index: executions_organization. EXPLAIN (ANALYZE, BUFFERS), a page of 201 out of 1,000,000, 0.7 ms:
 //
-//	Sort (e.id DESC) -> Nested Loop -> Index Scan executions_pkey (id = ANY (page)), execution_data_pkey, workflows
-//	page: Limit -> Subquery -> Limit 201 -> Index Only Scan executions_organization (organization_id = $1 AND id >= $2 AND id < $3)
+//	Nested Loop (rows=201) hit=1627
+//	  InitPlan, the page: Limit 201 hit=5 -> Limit -> Index Only Scan executions_organization (organization_id = $1 AND id >= $2 AND id < $3)
+//	  -> Index Scan Backward executions_pkey (id = ANY (page)) hit=817 -> Memoize -> workflows_pkey hit=6
+//	  -> Index Scan execution_data_pkey (execution_id = e.id) hit=804
 func (q *Queries) ExecutionList(ctx context.Context, organizationID uuid.UUID, first uuid.UUID, below uuid.UUID, lim int32) ([]ExecutionListRow, error) {
 	rows, err := q.db.Query(ctx, executionList,
 		organizationID,
@@ -378,7 +380,8 @@ type ExecutionListByActorRow struct {
 	Error             []byte
 }
 
-// As ExecutionListBySet. Index: executions_actor_set.
+// As ExecutionListBySet. Index: executions_actor_set. EXPLAIN: as there, with Limit 201 (rows=32 loops=42) -> Index Only Scan
+// executions_actor_set (organization_id = $1 AND actor = $2 AND source = … AND status = … AND id >= … AND id < …) hit=181; 1.5 ms.
 func (q *Queries) ExecutionListByActor(ctx context.Context, arg ExecutionListByActorParams) ([]ExecutionListByActorRow, error) {
 	rows, err := q.db.Query(ctx, executionListByActor,
 		arg.OrganizationID,
@@ -470,11 +473,12 @@ type ExecutionListBySetRow struct {
 	Error             []byte
 }
 
-// As ExecutionList, merged from one ordered run of ids per source and status, so that a page costs the same whatever the filter
-// leaves out. Index: executions_organization_set. EXPLAIN, of the page:
+// As ExecutionList, merged from one ordered run of ids per source and status (6 and 7, so 42 runs at most), so that a page costs the same
+// whatever the filter leaves out. Index: executions_organization_set. EXPLAIN (ANALYZE, BUFFERS) of the page, three statuses of
+// 1,000,000 executions; the rest is as in ExecutionList, 1.1 ms in all:
 //
-//	Limit -> Sort (id DESC) -> Nested Loop -> Function Scan source, status
-//	  -> Limit 201 -> Index Only Scan executions_organization_set (organization_id = $1 AND source = $2 AND status = $3 AND id >= … AND id < …)
+//	Limit (rows=201) hit=61 -> Sort (id DESC, top-N) -> Nested Loop (rows=603) -> Function Scan status (3), source (6)
+//	  -> Limit 201 (rows=34 loops=18) -> Index Only Scan executions_organization_set (organization_id = $1 AND source = … AND status = … AND id >= … AND id < …)
 func (q *Queries) ExecutionListBySet(ctx context.Context, arg ExecutionListBySetParams) ([]ExecutionListBySetRow, error) {
 	rows, err := q.db.Query(ctx, executionListBySet,
 		arg.OrganizationID,
@@ -563,7 +567,8 @@ type ExecutionListOfWorkflowRow struct {
 	Error             []byte
 }
 
-// As ExecutionList. Index: executions_workflow.
+// As ExecutionList. Index: executions_workflow. EXPLAIN: as there, with Index Only Scan executions_workflow (workflow_id = $1 AND id >= …
+// AND id < …) hit=5; 0.7 ms.
 func (q *Queries) ExecutionListOfWorkflow(ctx context.Context, arg ExecutionListOfWorkflowParams) ([]ExecutionListOfWorkflowRow, error) {
 	rows, err := q.db.Query(ctx, executionListOfWorkflow,
 		arg.OrganizationID,
@@ -655,7 +660,8 @@ type ExecutionListOfWorkflowByActorRow struct {
 	Error             []byte
 }
 
-// As ExecutionListBySet. Index: executions_workflow_actor_set.
+// As ExecutionListBySet. Index: executions_workflow_actor_set. EXPLAIN: as there, with Limit 201 (rows=21 loops=42) -> Index Only Scan
+// executions_workflow_actor_set (workflow_id = $1 AND actor = $2 AND source = … AND status = … AND id >= … AND id < …) hit=177; 1.3 ms.
 func (q *Queries) ExecutionListOfWorkflowByActor(ctx context.Context, arg ExecutionListOfWorkflowByActorParams) ([]ExecutionListOfWorkflowByActorRow, error) {
 	rows, err := q.db.Query(ctx, executionListOfWorkflowByActor,
 		arg.OrganizationID,
@@ -749,7 +755,8 @@ type ExecutionListOfWorkflowBySetRow struct {
 	Error             []byte
 }
 
-// As ExecutionListBySet. Index: executions_workflow_set.
+// As ExecutionListBySet. Index: executions_workflow_set. EXPLAIN: as there, with Index Only Scan executions_workflow_set (workflow_id = $1 AND
+// source = … AND status = … AND id >= … AND id < …) hit=20 for one status in all sources; 0.6 ms.
 func (q *Queries) ExecutionListOfWorkflowBySet(ctx context.Context, arg ExecutionListOfWorkflowBySetParams) ([]ExecutionListOfWorkflowBySetRow, error) {
 	rows, err := q.db.Query(ctx, executionListOfWorkflowBySet,
 		arg.OrganizationID,
@@ -828,7 +835,7 @@ func (q *Queries) ExecutionLock(ctx context.Context, iD uuid.UUID, organizationI
 
 const executionPassDeadline = `-- name: ExecutionPassDeadline :many
 UPDATE executions SET deadline_passed_at = now(), signal = signal + 1
-WHERE id = $1 AND deadline_at <= now() AND deadline_passed_at IS NULL AND finished_at IS NULL
+WHERE id = $1 AND deadline_at <= now() AND deadline_passed_at IS NULL AND finished_at IS NULL AND parked_at IS NULL
 RETURNING id
 `
 

@@ -16,7 +16,8 @@ UPDATE executions e SET
     last_seq = u.last_seq,
     status = CASE WHEN u.status = '' THEN e.status ELSE u.status END,
     started_at = CASE WHEN u.started THEN COALESCE(e.started_at, clock_timestamp()) ELSE e.started_at END,
-    finished_at = CASE WHEN u.status = '' THEN NULL ELSE clock_timestamp() END,
+    parked_at = CASE WHEN u.status = 'waiting' THEN clock_timestamp() END,
+    finished_at = CASE WHEN u.status NOT IN ('', 'waiting') THEN clock_timestamp() END,
     worker_id = CASE WHEN u.status = '' THEN e.worker_id END,
     claim = CASE WHEN u.status = '' THEN e.claim ELSE e.claim + 1 END
 FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS last_seq, unnest($3::text[]) AS status,
@@ -24,7 +25,7 @@ FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS last_seq, unnest(
 WHERE e.id = u.id
 `
 
-// An empty status leaves it as it is. A terminal one gives the claim back.
+// An empty status leaves it as it is. A terminal one, and waiting, give the claim back.
 func (q *Queries) JournalAdvanceExecutions(ctx context.Context, ids []uuid.UUID, lastSeqs []int64, statuses []string, started []bool) error {
 	_, err := q.db.Exec(ctx, journalAdvanceExecutions,
 		ids,
@@ -72,6 +73,19 @@ func (q *Queries) JournalLock(ctx context.Context, ids []uuid.UUID) ([]JournalLo
 		return nil, err
 	}
 	return items, nil
+}
+
+const journalSetTimers = `-- name: JournalSetTimers :exec
+INSERT INTO execution_timers (execution_id, due_at, reason)
+SELECT u.id, clock_timestamp() + u.due_ms * interval '1 millisecond', u.reason
+FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS due_ms, unnest($3::text[]) AS reason) AS u
+ON CONFLICT (execution_id) DO UPDATE SET due_at = EXCLUDED.due_at, reason = EXCLUDED.reason
+`
+
+// When parked executions go on by themselves.
+func (q *Queries) JournalSetTimers(ctx context.Context, ids []uuid.UUID, dueMs []int64, reasons []string) error {
+	_, err := q.db.Exec(ctx, journalSetTimers, ids, dueMs, reasons)
+	return err
 }
 
 const journalStoreResults = `-- name: JournalStoreResults :exec

@@ -58,6 +58,9 @@ type Execution struct {
 	FinishedAt        *time.Time
 	Actor             string
 	SecretsRead       bool
+	ParkedAt          *time.Time
+	RerunOf           *uuid.UUID
+	SandboxFrom       *uuid.UUID
 }
 
 type ExecutionDatum struct {
@@ -105,6 +108,12 @@ type ExecutionSecret struct {
 	ExecutionID uuid.UUID
 	SecretID    uuid.UUID
 	Version     int32
+}
+
+type ExecutionTimer struct {
+	ExecutionID uuid.UUID
+	DueAt       time.Time
+	Reason      string
 }
 
 type IdempotencyKey struct {
@@ -162,6 +171,11 @@ type NodeRun struct {
 	Summary      *string
 	StartedAt    *time.Time
 	FinishedAt   *time.Time
+	DueAt        *time.Time
+	RetryAt      *time.Time
+	Prompt       []byte
+	Decision     []byte
+	ReusedFrom   *uuid.UUID
 }
 
 type Organization struct {

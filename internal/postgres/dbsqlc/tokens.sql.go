@@ -12,6 +12,16 @@ import (
 	"github.com/google/uuid"
 )
 
+const accountsNotify = `-- name: AccountsNotify :exec
+SELECT pg_notify($1::text, '')
+`
+
+// Tells every process, with the commit, that rights may have been taken away. Rare enough to take the lock that commits which notify share.
+func (q *Queries) AccountsNotify(ctx context.Context, channel string) error {
+	_, err := q.db.Exec(ctx, accountsNotify, channel)
+	return err
+}
+
 const tokenByHash = `-- name: TokenByHash :one
 WITH used AS (
     UPDATE tokens SET last_used_at = now()
@@ -63,45 +73,28 @@ func (q *Queries) TokenByHash(ctx context.Context, maxSeconds float64, hash []by
 const tokenDelete = `-- name: TokenDelete :one
 DELETE FROM tokens
 WHERE organization_id = $1 AND id = $2 AND ($3::uuid IS NULL OR user_id = $3)
-RETURNING name, hash
+RETURNING name
 `
 
-type TokenDeleteRow struct {
-	Name string
-	Hash []byte
-}
-
 // Of anybody, or of the user given.
-func (q *Queries) TokenDelete(ctx context.Context, organizationID uuid.UUID, iD uuid.UUID, userID *uuid.UUID) (TokenDeleteRow, error) {
+func (q *Queries) TokenDelete(ctx context.Context, organizationID uuid.UUID, iD uuid.UUID, userID *uuid.UUID) (string, error) {
 	row := q.db.QueryRow(ctx, tokenDelete, organizationID, iD, userID)
-	var i TokenDeleteRow
-	err := row.Scan(&i.Name, &i.Hash)
-	return i, err
+	var name string
+	err := row.Scan(&name)
+	return name, err
 }
 
-const tokenDeleteByName = `-- name: TokenDeleteByName :many
-DELETE FROM tokens WHERE organization_id = $1 AND name = $2 AND user_id IS NULL RETURNING hash
+const tokenDeleteByName = `-- name: TokenDeleteByName :execrows
+DELETE FROM tokens WHERE organization_id = $1 AND name = $2 AND user_id IS NULL
 `
 
 // Those that no user made: they stand for a machine, which replaces its own.
-func (q *Queries) TokenDeleteByName(ctx context.Context, organizationID uuid.UUID, name string) ([][]byte, error) {
-	rows, err := q.db.Query(ctx, tokenDeleteByName, organizationID, name)
+func (q *Queries) TokenDeleteByName(ctx context.Context, organizationID uuid.UUID, name string) (int64, error) {
+	result, err := q.db.Exec(ctx, tokenDeleteByName, organizationID, name)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	defer rows.Close()
-	items := [][]byte{}
-	for rows.Next() {
-		var hash []byte
-		if err := rows.Scan(&hash); err != nil {
-			return nil, err
-		}
-		items = append(items, hash)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+	return result.RowsAffected(), nil
 }
 
 const tokenDeleteByUser = `-- name: TokenDeleteByUser :exec

@@ -170,6 +170,31 @@ func (q *Queries) WorkerList(ctx context.Context) ([]WorkerListRow, error) {
 	return items, nil
 }
 
+const workerReap = `-- name: WorkerReap :many
+UPDATE workers SET state = 'gone', gone_at = now() WHERE state IN ('active', 'draining') AND lease_until < now() RETURNING id
+`
+
+// Declares gone whose lease has run out. Index: workers_live.
+func (q *Queries) WorkerReap(ctx context.Context) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, workerReap)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const workerRenew = `-- name: WorkerRenew :execrows
 UPDATE workers SET lease_until = now() + make_interval(secs => $1::float8)
 WHERE id = $2 AND state IN ('active', 'draining')

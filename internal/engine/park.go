@@ -1,0 +1,75 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"foundry/internal/event"
+	"foundry/internal/graph"
+	"foundry/internal/journal"
+	"foundry/internal/workflow"
+)
+
+// Waits that end sooner than these are slept through by the worker: parking costs two commits and a claim (protocols.md, 1).
+const (
+	sleepRetry = 30 * time.Second
+	sleepWait  = 2 * time.Second
+)
+
+// park writes into the entry that the execution is given back until a signal or a time, if all that it does is wait for long. It
+// reports whether it did.
+func (r *run) park() bool {
+	if len(r.active) > 0 || len(r.inbox) > 0 || !r.machine.settled() || r.machine.suspected {
+		return false
+	}
+	var due *time.Duration
+	reason := ""
+	var reasons []map[string]any
+	for node := range r.states {
+		kind, left, waits := r.waits(node)
+		switch {
+		case !waits:
+			continue
+		case left != nil && (*left <= sleepWait || kind == "retry" && *left <= sleepRetry):
+			return false
+		}
+		why := map[string]any{"node": r.def.Nodes[node].Key, "kind": kind}
+		if left != nil {
+			why["due_at"] = r.databaseTime().Add(*left).UTC().Format(time.RFC3339Nano)
+			if due == nil || *left < *due {
+				due, reason = left, kind
+			}
+		}
+		reasons = append(reasons, why)
+	}
+	if len(reasons) == 0 {
+		return false // a message is on its way
+	}
+	r.record(event.ExecutionWaiting, uuid.Nil, map[string]any{"reasons": reasons})
+	r.entry.Signal = r.facts.Signal
+	r.entry.Park = &journal.Park{DueIn: due, Reason: reason}
+	r.then(func() { r.parked = true })
+	return true
+}
+
+// waits says whether a node waits, for what, and how long yet; nil is until somebody decides.
+func (r *run) waits(node int) (kind string, left *time.Duration, waits bool) {
+	n := &r.nodes[node]
+	switch {
+	case r.states[node] == graph.Waiting:
+		kind = string(workflow.KindWait)
+		if r.def.Nodes[node].Kind == workflow.KindApproval {
+			kind = string(workflow.KindApproval)
+		}
+		if n.due != nil {
+			d := time.Until(*n.due)
+			left = &d
+		}
+		return kind, left, true
+	case r.states[node] == graph.Running && n.retrying != nil:
+		d := time.Until(n.retryAt)
+		return "retry", &d, true
+	}
+	return "", nil, false
+}
