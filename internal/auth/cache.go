@@ -9,11 +9,18 @@ import (
 const maxKept = 1000
 
 // cache remembers who tokens act for, so that a stream of requests is not a stream of look-ups.
+//
+// What is looked up while rights are taken away may be of before or after. So an answer is kept only if nothing was dropped since
+// its look-up began:
+//
+//	since := c.now()      // then look up
+//	c.put(…, since)
 type cache struct {
 	limit int
 
 	mu      sync.Mutex
 	entries map[digest]kept
+	dropped chan struct{} // closed when everything is dropped, and made anew
 }
 
 type kept struct {
@@ -22,7 +29,7 @@ type kept struct {
 }
 
 func newCache(limit int) *cache {
-	return &cache{limit: limit, entries: make(map[digest]kept)}
+	return &cache{limit: limit, entries: make(map[digest]kept), dropped: make(chan struct{})}
 }
 
 func (c *cache) get(d digest, now time.Time) (Principal, bool) {
@@ -36,26 +43,32 @@ func (c *cache) get(d digest, now time.Time) (Principal, bool) {
 	return entry.principal, true
 }
 
-func (c *cache) put(d digest, p Principal, until time.Time) {
+// now returns a channel that is closed by the next drop.
+func (c *cache) now() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.dropped
+}
+
+func (c *cache) put(d digest, entry kept, since <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if since != c.dropped {
+		return
+	}
 	if len(c.entries) >= c.limit {
 		c.makeRoom()
 	}
-	c.entries[d] = kept{principal: p, until: until}
+	c.entries[d] = entry
 }
 
-func (c *cache) drop(d digest) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.entries, d)
-}
-
-// clear drops everything: roles have changed.
-func (c *cache) clear() {
+// drop forgets everything: rights may have been taken away, which is rare, and a look-up is cheap.
+func (c *cache) drop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.entries)
+	close(c.dropped)
+	c.dropped = make(chan struct{})
 }
 
 // makeRoom drops what has run out and, if that is nothing, any one entry: map order is as good as another.

@@ -8,7 +8,7 @@ import (
 func TestCacheForgetsInTime(t *testing.T) {
 	t.Parallel()
 	c, now := newCache(10), time.Now()
-	c.put(digest{1}, Principal{Name: "one"}, now.Add(time.Second))
+	c.put(digest{1}, kept{Principal{Name: "one"}, now.Add(time.Second)}, c.now())
 	if p, ok := c.get(digest{1}, now); !ok || p.Name != "one" {
 		t.Errorf("within its time the entry is %v, %v", p, ok)
 	}
@@ -23,14 +23,38 @@ func TestCacheForgetsInTime(t *testing.T) {
 func TestCacheStaysBounded(t *testing.T) {
 	t.Parallel()
 	c, later := newCache(10), time.Now().Add(time.Hour)
-	c.put(digest{0: 255}, Principal{}, time.Now().Add(-time.Second))
+	c.put(digest{0: 255}, kept{Principal{}, time.Now().Add(-time.Second)}, c.now())
 	for i := range byte(100) {
-		c.put(digest{i}, Principal{Name: "new"}, later)
+		c.put(digest{i}, kept{Principal{Name: "new"}, later}, c.now())
 		if len(c.entries) > 10 {
 			t.Fatalf("%d entries, want at most 10", len(c.entries))
 		}
 		if _, ok := c.get(digest{i}, time.Now()); !ok {
 			t.Fatal("the newest entry was dropped")
 		}
+	}
+}
+
+func TestCacheKeepsNothingThatWasAskedBeforeADrop(t *testing.T) {
+	t.Parallel()
+	c, later := newCache(10), time.Now().Add(time.Hour)
+	before := c.now()
+	c.put(digest{1}, kept{until: later}, before)
+	c.drop()
+	select {
+	case <-before:
+	default:
+		t.Error("who waits for a drop is not told")
+	}
+	if _, ok := c.get(digest{1}, time.Now()); ok {
+		t.Error("an entry outlived the drop")
+	}
+	c.put(digest{2}, kept{until: later}, before)
+	if _, ok := c.get(digest{2}, time.Now()); ok {
+		t.Error("a look-up from before the drop was kept")
+	}
+	c.put(digest{2}, kept{until: later}, c.now())
+	if _, ok := c.get(digest{2}, time.Now()); !ok {
+		t.Error("a look-up from after the drop was not kept")
 	}
 }

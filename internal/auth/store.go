@@ -12,6 +12,7 @@ import (
 
 	"foundry/internal/audit"
 	"foundry/internal/errs"
+	"foundry/internal/postgres"
 	"foundry/internal/postgres/dbsqlc"
 )
 
@@ -21,11 +22,13 @@ type Store struct {
 	q      *dbsqlc.Queries
 	kept   *cache
 	hasher *hasher
+	// keepFor is how long a token's principal is remembered: the net under the notifications of revoking.
+	keepFor time.Duration
 }
 
 // NewStore returns a store on the pool.
 func NewStore(pool *pgxpool.Pool) *Store {
-	return &Store{pool: pool, q: dbsqlc.New(pool), kept: newCache(maxKept), hasher: newHasher()}
+	return &Store{pool: pool, q: dbsqlc.New(pool), kept: newCache(maxKept), hasher: newHasher(), keepFor: keepFor}
 }
 
 // Organization is a tenant.
@@ -63,6 +66,31 @@ func (s *Store) EnsureOrganization(ctx context.Context, slug, name string) (uuid
 func (s *Store) inTx(ctx context.Context, f func(tx pgx.Tx, q *dbsqlc.Queries) error) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return f(tx, s.q.WithTx(tx)) })
 }
+
+// revoking is inTx for what may take rights away. With the commit, every process that listens to postgres.ChannelAccounts drops what it
+// remembers, and so does this one.
+func (s *Store) revoking(ctx context.Context, f func(tx pgx.Tx, q *dbsqlc.Queries) error) error {
+	defer s.kept.drop() // after an error too: the outcome of a commit may be unknown
+	return s.inTx(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) error {
+		if err := f(tx, q); err != nil {
+			return err
+		}
+		return q.AccountsNotify(ctx, postgres.ChannelAccounts)
+	})
+}
+
+// OnNotify is for postgres.ListenConfig. Channels other than postgres.ChannelAccounts are ignored.
+func (s *Store) OnNotify(n postgres.Notification) {
+	if n.Channel == postgres.ChannelAccounts {
+		s.kept.drop()
+	}
+}
+
+// OnReset is for postgres.ListenConfig: notifications may have been lost.
+func (s *Store) OnReset() { s.kept.drop() }
+
+// Revoked returns a channel that is closed when a right may next have been taken away from somebody, by this process or by another.
+func (s *Store) Revoked() <-chan struct{} { return s.kept.now() }
 
 // asPerson is the actor of what a person does before being signed in.
 func asPerson(organizationID uuid.UUID, p Person, from Origin) audit.Actor {

@@ -45,7 +45,7 @@ func (s *Store) EnsureUser(ctx context.Context, e EnsureUser) (Token, error) {
 	}
 	e.Email = email
 	link := newSecret(prefixLink)
-	err := s.inTx(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) error {
+	err := s.revoking(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) error {
 		id, err := ensureUser(ctx, tx, q, e)
 		if err != nil {
 			return err
@@ -62,7 +62,6 @@ func (s *Store) EnsureUser(ctx context.Context, e EnsureUser) (Token, error) {
 	if err != nil {
 		return Token{}, fmt.Errorf("making the user %q: %w", email, err)
 	}
-	s.kept.clear()
 	return link, nil
 }
 
@@ -131,14 +130,13 @@ func (s *Store) Members(ctx context.Context, organizationID uuid.UUID, after *uu
 // their own (errs.Forbidden). errs.NotFound for who is no member, errs.Conflict for the last owner.
 func (s *Store) SetRole(ctx context.Context, actor audit.Actor, by Role, userID uuid.UUID, role Role) (Member, error) {
 	var member Member
-	err := s.inTx(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) (err error) {
+	err := s.revoking(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) (err error) {
 		member, err = setRole(ctx, tx, q, actor, by, userID, role)
 		return err
 	})
 	if err != nil {
 		return Member{}, fmt.Errorf("changing a role: %w", err)
 	}
-	s.kept.clear()
 	return member, nil
 }
 
@@ -166,7 +164,7 @@ func setRole(ctx context.Context, tx pgx.Tx, q *dbsqlc.Queries, actor audit.Acto
 
 // RemoveMember takes a member out of the actor's organization, with the sessions and tokens in it. The errors are those of SetRole.
 func (s *Store) RemoveMember(ctx context.Context, actor audit.Actor, by Role, userID uuid.UUID) error {
-	err := s.inTx(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) error {
+	err := s.revoking(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) error {
 		member, err := lockMember(ctx, q, actor.OrganizationID, userID)
 		if err != nil {
 			return err
@@ -193,7 +191,6 @@ func (s *Store) RemoveMember(ctx context.Context, actor audit.Actor, by Role, us
 	if err != nil {
 		return fmt.Errorf("removing a member: %w", err)
 	}
-	s.kept.clear()
 	return nil
 }
 

@@ -127,7 +127,7 @@ func (s *Store) Sessions(ctx context.Context, userID uuid.UUID) ([]SessionInfo, 
 
 // EndSession ends a session of the user. errs.NotFound when there is none.
 func (s *Store) EndSession(ctx context.Context, actor audit.Actor, userID, id uuid.UUID) error {
-	err := s.inTx(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) error {
+	err := s.revoking(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) error {
 		n, err := q.SessionDelete(ctx, id, userID)
 		if err != nil {
 			return err
@@ -207,7 +207,7 @@ func (s *Store) ChangePassword(ctx context.Context, actor audit.Actor, c ChangeP
 	if err != nil {
 		return err
 	}
-	err = s.inTx(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) error {
+	err = s.revoking(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) error {
 		if err := try.forgive(ctx, q); err != nil {
 			return err
 		}

@@ -16,8 +16,8 @@ import (
 	"foundry/internal/postgres/dbsqlc"
 )
 
-// keepFor is how long a process may go on accepting a token that was revoked elsewhere.
-const keepFor = 30 * time.Second
+// keepFor is how long a process may go on accepting a token that was revoked elsewhere while it is told of nothing.
+const keepFor = 5 * time.Second
 
 // TokenInfo is what is known about a token, without its secret.
 type TokenInfo struct {
@@ -111,11 +111,11 @@ func (n NewToken) check() error {
 }
 
 // Revoke deletes the organization's tokens with the name that no user made, and returns how many there were. Other processes
-// may accept them for 30 s more.
+// are told at once; one that cannot be told may accept them for 5 s more.
 func (s *Store) Revoke(ctx context.Context, organizationID uuid.UUID, name string) (int, error) {
-	var hashes [][]byte
-	err := s.inTx(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) (err error) {
-		if hashes, err = q.TokenDeleteByName(ctx, organizationID, name); err != nil || len(hashes) == 0 {
+	var n int64
+	err := s.revoking(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) (err error) {
+		if n, err = q.TokenDeleteByName(ctx, organizationID, name); err != nil || n == 0 {
 			return err
 		}
 		return audit.Write(ctx, tx, audit.Entry{Actor: onDatabase(organizationID), Action: audit.TokenDelete, Target: shortened(name, 200)})
@@ -123,18 +123,14 @@ func (s *Store) Revoke(ctx context.Context, organizationID uuid.UUID, name strin
 	if err != nil {
 		return 0, fmt.Errorf("revoking tokens: %w", err)
 	}
-	for _, hash := range hashes {
-		s.kept.drop(digest(hash))
-	}
-	return len(hashes), nil
+	return int(n), nil
 }
 
-// DeleteToken revokes a token of the organization, and of the user unless that is nil. Other processes may accept it for 30 s
-// more. errs.NotFound when there is none.
+// DeleteToken revokes a token of the organization, and of the user unless that is nil. Other processes are told at once; one that cannot
+// be told may accept it for 5 s more. errs.NotFound when there is none.
 func (s *Store) DeleteToken(ctx context.Context, actor audit.Actor, id uuid.UUID, of *uuid.UUID) error {
-	var row dbsqlc.TokenDeleteRow
-	err := s.inTx(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) (err error) {
-		row, err = q.TokenDelete(ctx, actor.OrganizationID, id, of)
+	err := s.revoking(ctx, func(tx pgx.Tx, q *dbsqlc.Queries) error {
+		name, err := q.TokenDelete(ctx, actor.OrganizationID, id, of)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return errs.E(errs.NotFound, "There is no token %q.", id)
 		}
@@ -142,13 +138,12 @@ func (s *Store) DeleteToken(ctx context.Context, actor audit.Actor, id uuid.UUID
 			return err
 		}
 		return audit.Write(ctx, tx, audit.Entry{
-			Actor: actor, Action: audit.TokenDelete, Target: row.Name, Data: map[string]any{"token_id": id},
+			Actor: actor, Action: audit.TokenDelete, Target: name, Data: map[string]any{"token_id": id},
 		})
 	})
 	if err != nil {
 		return fmt.Errorf("revoking a token: %w", err)
 	}
-	s.kept.drop(digest(row.Hash))
 	return nil
 }
 
@@ -174,7 +169,7 @@ func (s *Store) Tokens(ctx context.Context, organizationID uuid.UUID, of, before
 }
 
 // Authenticate returns who the presented token acts for, from memory if the same was asked within
-// 30 s. errs.Unauthorized when it is no token, unknown or expired, or its user is no member any more.
+// 5 s. errs.Unauthorized when it is no token, unknown or expired, or its user is no member any more.
 func (s *Store) Authenticate(ctx context.Context, presented string) (Principal, error) {
 	hash, ok := parse(presented)
 	if !ok {
@@ -183,8 +178,8 @@ func (s *Store) Authenticate(ctx context.Context, presented string) (Principal, 
 	if p, ok := s.kept.get(hash, time.Now()); ok {
 		return p, nil
 	}
-	asked := time.Now()
-	row, err := s.q.TokenByHash(ctx, keepFor.Seconds(), hash[:])
+	asked, since := time.Now(), s.kept.now()
+	row, err := s.q.TokenByHash(ctx, s.keepFor.Seconds(), hash[:])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Principal{}, errs.E(errs.Unauthorized, "The API token is unknown or has expired.")
 	}
@@ -198,6 +193,6 @@ func (s *Store) Authenticate(ctx context.Context, presented string) (Principal, 
 	if row.MemberRole != nil {
 		p.Role = weaker(p.Role, Role(*row.MemberRole))
 	}
-	s.kept.put(hash, p, asked.Add(time.Duration(row.KeepSeconds*float64(time.Second))))
+	s.kept.put(hash, kept{p, asked.Add(time.Duration(row.KeepSeconds * float64(time.Second)))}, since)
 	return p, nil
 }

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -152,4 +153,35 @@ func TestAuditList(t *testing.T) {
 		t.Errorf("a deleted workflow's record is %q", actions)
 	}
 	wantProblem(t, b.call(t, http.MethodGet, apiPrefix+"/audit?workflow=first", nil), http.StatusNotFound, "not_found")
+}
+
+// TestEnqueueTakesFewRoundTrips counts what a request to run a workflow asks of the database once its token and its version are known:
+// a regression is seen here before it is seen in a latency.
+func TestEnqueueTakesFewRoundTrips(t *testing.T) {
+	t.Parallel()
+	sent := &roundTrips{}
+	b := setup(t, sent.trace(t))
+	b.workflow(t, "one")
+	b.queued(t, "one") // looks up the token and compiles the version
+	for name, c := range map[string]struct {
+		headers []string
+		want    []string
+	}{
+		"plain": {want: []string{"WorkflowGet", "begin+ExecutionEnqueue", "commit"}},
+		"with a key": {
+			headers: []string{"Idempotency-Key", "k"},
+			want:    []string{"WorkflowGet", "IdempotencyGet", "begin+IdempotencyClaim", "ExecutionEnqueue", "IdempotencyKeep+IdempotencyPrune+commit"},
+		},
+	} {
+		sent.clear()
+		decode[openapi.ExecutionQueued](t, b.call(t, http.MethodPost, apiPrefix+"/workflows/one/executions", nil, c.headers...), http.StatusAccepted)
+		if got := sent.list(); !slices.Equal(got, c.want) {
+			t.Errorf("%s: the round trips are %q, want %q", name, got, c.want)
+		}
+	}
+	sent.clear()
+	decode[openapi.ExecutionQueued](t, b.call(t, http.MethodPost, apiPrefix+"/workflows/one/executions", nil, "Idempotency-Key", "k"), http.StatusAccepted)
+	if got := sent.list(); !slices.Equal(got, []string{"WorkflowGet", "IdempotencyGet"}) {
+		t.Errorf("sent again: the round trips are %q", got)
+	}
 }

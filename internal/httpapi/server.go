@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -51,6 +52,7 @@ type Config struct {
 	Pool     *pgxpool.Pool
 	Queue    *queue.Store
 	Hub      *stream.Hub // run by the caller
+	Accounts *auth.Store // told by the caller what others revoke; nil: one on the pool, which learns of it within seconds
 	Log      zerolog.Logger
 	Registry *prometheus.Registry // shown at /metrics; a new one by default
 	Version  string               // of the program; default "dev"
@@ -87,6 +89,7 @@ type Server struct {
 	audit       *audit.Store
 	answers     *idempotency.Store
 	limits      *limits
+	open        openRequests
 }
 
 // New returns a server that is not listening yet.
@@ -104,6 +107,9 @@ func New(c Config) (*Server, error) {
 	if c.Writes == (Rate{}) {
 		c.Writes = Rate{PerSecond: 50, Burst: 200}
 	}
+	if c.Accounts == nil {
+		c.Accounts = auth.NewStore(c.Pool)
+	}
 	if c.Registry == nil {
 		c.Registry = prometheus.NewRegistry()
 	}
@@ -115,10 +121,10 @@ func New(c Config) (*Server, error) {
 	workflows := workflow.NewStore(c.Pool)
 	s := &Server{
 		config: c, echo: echo.New(), contract: contract, log: c.Log, metrics: newMetrics(c.Registry, machines, c.Log),
-		tokens: auth.NewStore(c.Pool), queue: c.Queue, workflows: workflows, definitions: workflow.NewDefinitions(workflows),
+		tokens: c.Accounts, queue: c.Queue, workflows: workflows, definitions: workflow.NewDefinitions(workflows),
 		executions: execution.NewStore(c.Pool), events: event.NewStore(c.Pool), machines: machines, hub: c.Hub,
 		secrets: secret.NewStore(c.Pool, c.Keys), audit: audit.NewStore(c.Pool), answers: idempotency.NewStore(c.Pool),
-		limits: newLimits(c.Reads, c.Writes),
+		limits: newLimits(c.Reads, c.Writes), open: openRequests{all: make(map[*openRequest]struct{})},
 	}
 	s.routes()
 	return s, nil
@@ -167,13 +173,16 @@ func (s *Server) live(next openapi.StrictHandlerFunc, _ string) openapi.StrictHa
 	return func(c echo.Context, request any) (any, error) {
 		switch r := request.(type) {
 		case openapi.StreamEventsRequestObject:
+			defer s.whileAuthenticated(c)()
 			return nil, s.streamSummaries(c)
 		case openapi.ListExecutionEventsRequestObject:
 			if accepts(c.Request(), "text/event-stream") {
+				defer s.whileAuthenticated(c)()
 				return nil, s.streamExecution(c, r)
 			}
 		case openapi.GetExecutionLogsRequestObject:
 			if valueOr(r.Params.Follow, false) {
+				defer s.whileAuthenticated(c)()
 				return nil, s.followLogs(c, r)
 			}
 		}
@@ -194,6 +203,11 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 		// Requests outlive ctx: they are drained, not cut.
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	watching.Go(func() { s.watchCredentials(watch) })
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	select {

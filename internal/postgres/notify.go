@@ -24,6 +24,8 @@ const (
 	ChannelWork = "foundry_work"
 	// ChannelEvents: executions have new events. The payload is for ParseEvents.
 	ChannelEvents = "foundry_events"
+	// ChannelAccounts: rights may have been taken away from somebody. No payload.
+	ChannelAccounts = "foundry_accounts"
 )
 
 const (
