@@ -1,0 +1,130 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Place says how commands reach the ledger.
+type Place struct {
+	Ledger string // the folder, as commands see it
+	Volume string // the name of a volume that is mounted there; empty: the folder is there by itself
+}
+
+// stuckTimeout is how long a Stuck node may run, on top of what it prints.
+const stuckTimeout = 1
+
+// Text is the workflow as it is pushed.
+func (w *Workflow) Text(place Place) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "name: %s\nenv: { CHAOS_LEDGER: %q }\n", w.Slug, place.Ledger)
+	if place.Volume != "" {
+		fmt.Fprintf(&b, "sandbox: { volumes: [{ name: %s, path: %s }] }\n", place.Volume, place.Ledger)
+	}
+	b.WriteString("nodes:\n")
+	for i := range w.Nodes {
+		w.write(&b, &w.Nodes[i])
+	}
+	fmt.Fprintf(&b, "outputs:\n  result: ${{ %s }}\n", w.reference(w.Output))
+	return b.String()
+}
+
+// reference is the expression for what a node answers.
+func (w *Workflow) reference(key string) string {
+	switch w.Node(key).Kind {
+	case Approval:
+		return "nodes." + key + ".outputs.approved"
+	case Wait:
+		return "nodes." + key + ".status"
+	case Steady, Burst, Odd, Flaky, Broken, Stuck, Full, Set:
+	}
+	return "nodes." + key + ".outputs.value"
+}
+
+func (w *Workflow) write(b *strings.Builder, n *Node) {
+	fmt.Fprintf(b, "  %s:\n", n.Key)
+	if len(n.Needs) > 0 {
+		fmt.Fprintf(b, "    needs: [%s]\n", strings.Join(n.Needs, ", "))
+	}
+	if n.Always {
+		b.WriteString("    if: ${{ always() }}\n")
+	}
+	if n.ContinueOnError {
+		b.WriteString("    continue-on-error: true\n")
+	}
+	switch n.Kind {
+	case Set:
+		var places, values strings.Builder
+		for i, need := range n.Needs {
+			fmt.Fprintf(&places, "{%d};", i)
+			fmt.Fprintf(&values, ", %s", w.reference(need))
+		}
+		fmt.Fprintf(b, "    set: { value: \"${{ format('%s'%s) }}\" }\n", places.String(), values.String())
+		return
+	case Approval:
+		fmt.Fprintf(b, "    approval: { message: \"Go on with %s?\" }\n", n.Key)
+		return
+	case Wait:
+		fmt.Fprintf(b, "    wait: %s\n", n.For)
+		return
+	case Steady, Burst, Odd, Flaky, Broken, Stuck, Full:
+	}
+	if n.Kind == Stuck {
+		fmt.Fprintf(b, "    timeout: %ds\n", int(n.Pause.Seconds()*float64(n.Lines))+stuckTimeout)
+	}
+	if n.Fails > 0 {
+		fmt.Fprintf(b, "    retries: { max: %d, backoff: constant, initial: 100ms, max-delay: 100ms }\n", n.Fails)
+	}
+	if n.Secret {
+		fmt.Fprintf(b, "    secrets: [%s]\n", SecretKey)
+	} else {
+		b.WriteString("    secrets: []\n")
+	}
+	b.WriteString("    run: |\n")
+	for line := range strings.SplitSeq(n.script(), "\n") {
+		fmt.Fprintf(b, "      %s\n", line)
+	}
+}
+
+// script notes its begin and its end in the ledger, by the clock of this machine. A line of the ledger is one write.
+func (n *Node) script() string {
+	var s strings.Builder
+	s.WriteString(`note() { printf '%s %s %s %s\n' "$FOUNDRY_NODE" "$FOUNDRY_ATTEMPT" "$1" "$EPOCHREALTIME" >> "$CHAOS_LEDGER/$FOUNDRY_EXECUTION_ID"; }` + "\nnote begin\n")
+	if n.Secret {
+		fmt.Fprintf(&s, "printf 'the token is %%s.\\n' \"$%s\"\n", SecretKey)
+	}
+	if n.Kind == Odd {
+		fmt.Fprintf(&s, "for ((n = 1; n <= %d; n++)); do printf '%s'; done\n", n.Lines, oddFormat)
+	} else {
+		fmt.Fprintf(&s, "for ((n = 1; n <= %d; n++)); do\n", n.Lines)
+		fmt.Fprintf(&s, "  printf '%%s %%d %s\\n' \"$FOUNDRY_NODE\" \"$n\"\n", n.padding())
+		fmt.Fprintf(&s, "  if ((n %% %d == 0)); then printf '%%s %%d\\n' \"$FOUNDRY_NODE\" \"$n\" >&2; fi\n", stderrEvery)
+		if n.Pause > 0 {
+			fmt.Fprintf(&s, "  sleep %g\n", n.Pause.Seconds())
+		}
+		s.WriteString("done\n")
+	}
+	switch n.Kind {
+	case Stuck:
+		s.WriteString("while :; do sleep 1; done\n")
+	case Flaky:
+		// One that is interrupted behind the note and before its exit has failed for itself, and is not charged: it fails less often.
+		fmt.Fprintf(&s, "if [ \"$(cat \"failed-$FOUNDRY_NODE\" 2>/dev/null | wc -l)\" -lt %d ]; then echo x >> \"failed-$FOUNDRY_NODE\"; note end; exit %d; fi\n", n.Fails, n.ExitCode)
+	case Broken:
+		fmt.Fprintf(&s, "note end\nexit %d\n", n.ExitCode)
+	case Full:
+		fmt.Fprintf(&s, "trap '' XFSZ\nulimit -f 64\nhead -c 1000000 /dev/zero > full 2>/dev/null || { note end; exit %d; }\n", fullCode)
+	case Steady, Burst, Odd, Set, Approval, Wait:
+	}
+	fmt.Fprintf(&s, "printf 'value=%%s\\n' '%s' >> \"$FOUNDRY_OUTPUT\"\nnote end", n.Value())
+	return s.String()
+}
+
+const (
+	stderrEvery = 3
+	fullCode    = 28
+	// oddFormat is what an Odd node prints again and again: bytes that are no UTF-8, NUL, a carriage return.
+	oddFormat = `\377\000\r\302\n \303`
+)
+
+func (n *Node) padding() string { return strings.Repeat("x", n.Padding) }
