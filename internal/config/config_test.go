@@ -21,18 +21,19 @@ func TestDefaults(t *testing.T) {
 	database := Database{URL: dbURL, Direct: dbURL}
 	drain := Drain{20 * time.Second}
 	sandbox := Sandbox{Kind: SandboxLocal, StateDir: ".foundry"}
+	lease := Lease(30 * time.Second)
 	environ := map[string]string{"DATABASE_URL": dbURL, "PORT": "", "UNRELATED": "x"}
 
 	serve, err := load[Serve](environ)
-	if want := (Serve{Common: common, Database: database, Drain: drain, Port: 8080, Reveal: Reveal{On}, Environment: "production"}); err != nil || serve != want {
+	if want := (Serve{Common: common, Database: database, Drain: drain, Port: 8080, Reveal: Reveal{On}, Environment: "production", Lease: lease}); err != nil || serve != want {
 		t.Errorf("Serve: %v %s", err, cmp.Diff(want, serve))
 	}
 	worker, err := load[Worker](environ)
-	if want := (Worker{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8081, Slots: 32}); err != nil || worker != want {
+	if want := (Worker{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8081, Slots: 32, Lease: lease}); err != nil || worker != want {
 		t.Errorf("Worker: %v %s", err, cmp.Diff(want, worker))
 	}
 	dev, err := load[Dev](nil)
-	if want := (Dev{Common: common, Drain: drain, Sandbox: sandbox, Slots: 32, Reveal: Reveal{On}}); err != nil || dev != want {
+	if want := (Dev{Common: common, Drain: drain, Sandbox: sandbox, Slots: 32, Reveal: Reveal{On}, Lease: lease}); err != nil || dev != want {
 		t.Errorf("Dev: %v %s", err, cmp.Diff(want, dev))
 	}
 }
@@ -44,12 +45,13 @@ func TestEverythingSet(t *testing.T) {
 		"FOUNDRY_SANDBOX": "local", "FOUNDRY_LOCAL_SANDBOX": "process", "FOUNDRY_STATE_DIR": "/s",
 		"FOUNDRY_DRAIN_TIMEOUT": "3s", "FOUNDRY_WORKER_SLOTS": "4", "FOUNDRY_PG_BIN": "/pg/bin",
 		"FOUNDRY_PUBLIC_URL": "https://foundry.example/", "FOUNDRY_ENCRYPTION_KEYS": "k:AAAA", "FOUNDRY_REVEAL": "off",
+		"FOUNDRY_WORKER_LEASE": "2s",
 	}
 	want := Dev{
 		Common: Common{LogLevel{zerolog.DebugLevel}}, Drain: Drain{3 * time.Second},
 		Sandbox: Sandbox{Kind: SandboxLocal, Local: LocalProcess, StateDir: "/s"},
 		URL:     dbURL, Direct: "postgresql://direct/x", PGBin: "/pg/bin",
-		PublicURL: "https://foundry.example", Slots: 4, Secrets: Secrets{Keys: "k:AAAA"}, Reveal: Reveal{Off},
+		PublicURL: "https://foundry.example", Slots: 4, Secrets: Secrets{Keys: "k:AAAA"}, Reveal: Reveal{Off}, Lease: Lease(2 * time.Second),
 	}
 	got, err := load[Dev](environ)
 	if err != nil || got != want {
@@ -71,6 +73,8 @@ func TestMistakes(t *testing.T) {
 		{"FOUNDRY_LOCAL_SANDBOX", "docker", "FOUNDRY_LOCAL_SANDBOX must be bwrap or process."},
 		{"FOUNDRY_WORKER_SLOTS", "many", "FOUNDRY_WORKER_SLOTS must be a whole number between 1 and 1000."},
 		{"FOUNDRY_WORKER_SLOTS", "0", "FOUNDRY_WORKER_SLOTS must be a whole number between 1 and 1000."},
+		{"FOUNDRY_WORKER_LEASE", "500ms", "FOUNDRY_WORKER_LEASE must be a duration between 1s and 10m."},
+		{"FOUNDRY_WORKER_LEASE", "11m", "FOUNDRY_WORKER_LEASE must be a duration between 1s and 10m."},
 		{"FOUNDRY_WORKER_SLOTS", "1001", "FOUNDRY_WORKER_SLOTS must be a whole number between 1 and 1000."},
 		{"FOUNDRY_DRAIN_TIMEOUT", "10", "FOUNDRY_DRAIN_TIMEOUT must be a duration such as 30s or 5m."},
 		{"FOUNDRY_DRAIN_TIMEOUT", "1h", "FOUNDRY_DRAIN_TIMEOUT must be between 0s and 10m."},
