@@ -38,7 +38,8 @@ func ParseOutputs(content []byte) (map[string]string, error) {
 		}
 		value, rest, lines, ok := cutBlock(content, delimiter)
 		if !ok {
-			return nil, fmt.Errorf("The output %s on line %d is not closed by a line %q.", name, number, delimiter) //nolint:staticcheck // shown to people
+			// The delimiter may be a secret. Quoted, it would not be recognized as one.
+			return nil, fmt.Errorf("The output %s on line %d is not closed by its delimiter.", name, number) //nolint:staticcheck // shown to people
 		}
 		outputs[name] = string(value)
 		content = rest

@@ -34,7 +34,7 @@ func TestParseOutputs(t *testing.T) {
 		"digit first":             {"1a=c\n", nil, "Line 1 of the outputs is neither"},
 		"one angle":               {"a<b=c\n", nil, "needs a delimiter after a<<"},
 		"no delimiter":            {"a<<\n", nil, "Line 1 of the outputs needs a delimiter"},
-		"open block":              {"\na<<E\nx\n", nil, `The output a on line 2 is not closed by a line "E"`},
+		"open block":              {"\na<<E\nx\n", nil, `The output a on line 2 is not closed by its delimiter`},
 		"line after a block":      {"a<<E\nx\nE\nbad\n", nil, "Line 4 of"},
 	} {
 		t.Run(name, func(t *testing.T) {
