@@ -23,7 +23,8 @@ func (a *app) adminCommand() *cobra.Command {
 		Short: "Make an API token, straight on the database",
 		Long: "Make an API token and print it: nobody can read it again. It takes the place of any other with the same name. The\n" +
 			"database is the one of DATABASE_URL, else that of the `foundry dev` in this folder or above it.",
-		Args: takes(),
+		Example: "foundry admin token --name ci --expires 720h",
+		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.token(cmd.Context(), name, expiry)
 		},
@@ -76,7 +77,8 @@ func (a *app) adminUserCommand() *cobra.Command {
 		Long: "Make a person who may sign in, where there is none with the address, and print a link that lets them in once, within 10\n" +
 			"minutes. For one who exists it prints a new link. A new member is an owner unless --role says otherwise; the role of an\n" +
 			"old one changes only with --role. The link begins with FOUNDRY_PUBLIC_URL, else with the address of `foundry dev` here.",
-		Args: takes("EMAIL"),
+		Example: "foundry admin user ada@example.com --name Ada --role owner",
+		Args:    takes("EMAIL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			user.Email, user.Role = args[0], auth.Role(role)
 			return a.adminUser(cmd.Context(), user)

@@ -33,7 +33,8 @@ func (a *app) devCommand() *cobra.Command {
 		Long: "Bring up everything on this machine: PostgreSQL (the one of DATABASE_URL, an installed one, or a fetched one), the\n" +
 			"control plane and a worker. Then store the example hello.yaml, run it, show it, and stay until Ctrl-C.\n" +
 			"Everything is kept in .foundry in this folder.",
-		Args: takes(),
+		Example: "foundry dev --addr 127.0.0.1:0 --once",
+		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := a.dev(cmd.Context(), addr, once)
 			if once {

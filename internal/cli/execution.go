@@ -70,9 +70,10 @@ func (a *app) executionsCommand() *cobra.Command {
 	var statuses []string
 	limit := 20
 	cmd := &cobra.Command{
-		Use:   "executions",
-		Short: "List executions, newest first",
-		Args:  takes(),
+		Use:     "executions",
+		Short:   "List executions, newest first",
+		Example: "foundry executions -w report --status failed --status timed_out",
+		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{"limit": {strconv.Itoa(limit)}, "status": statuses}
 			if workflow != "" {
@@ -122,7 +123,8 @@ func (a *app) cancelCommand() *cobra.Command {
 		Long: "Ask for the end of an execution, named by its id or as WORKFLOW#NUMBER.\n\n" +
 			"Running commands get SIGTERM and, ten seconds later, SIGKILL; then the nodes run that are to run on cancel.\n" +
 			"A second cancel skips those.",
-		Args: takes("ID"),
+		Example: "foundry cancel hello#7",
+		Args:    takes("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.cancel(cmd.Context(), args[0])
 		},

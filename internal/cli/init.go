@@ -19,9 +19,10 @@ const firstFile = "workflow.yaml"
 
 func (a *app) initCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "init [FILE]",
-		Short: "Write a first workflow with comments",
-		Long:  "Write a first workflow with comments to FILE, or to " + firstFile + ". What is there already stays as it is.",
+		Use:     "init [FILE]",
+		Short:   "Write a first workflow with comments",
+		Long:    "Write a first workflow with comments to FILE, or to " + firstFile + ". What is there already stays as it is.",
+		Example: "foundry init hello.yaml",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usage("Usage: %s", cmd.UseLine())

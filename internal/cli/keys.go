@@ -18,7 +18,8 @@ func (a *app) keygenCommand() *cobra.Command {
 		Long: "Make an encryption key and print it as id:base64, which is what FOUNDRY_ENCRYPTION_KEYS holds. It is stored nowhere: without\n" +
 			"it, the secrets that it encrypts are lost. To replace a key, add the new one at the end of the list everywhere, then move it to\n" +
 			"the front everywhere, then run `foundry secrets rekey`, and take the old one away.",
-		Args: takes(),
+		Example: "foundry keygen --id 2027-01",
+		Args:    takes(),
 		RunE: func(*cobra.Command, []string) error {
 			key := secret.NewKey(id)
 			if _, err := secret.ParseKeyring(key); err != nil {

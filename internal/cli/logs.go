@@ -33,7 +33,8 @@ func (a *app) logsCommand() *cobra.Command {
 			"Without --node every node's output comes behind a header line. With -f it goes on until the execution has ended,\n" +
 			"through any interruption of the connection; Ctrl-C stops the writing, not the execution. With --json, every line is\n" +
 			"a log event of the API.",
-		Args: takes("ID"),
+		Example: "foundry logs hello#7 --node tell -f",
+		Args:    takes("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.logs(cmd.Context(), args[0], choice, follow)
 		},

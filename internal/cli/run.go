@@ -33,7 +33,8 @@ func (a *app) runCommand() *cobra.Command {
 			"With --follow, its output and what happens to its nodes are shown until it ends; the exit code is then 0 if it\n" +
 			"completed, else 1. Ctrl-C stops the showing, not the execution. With --json --follow, the first line is the queued\n" +
 			"execution and every further line an event, as the API has them.",
-		Args: takes("WORKFLOW"),
+		Example: "foundry run hello -i who=you --follow",
+		Args:    takes("WORKFLOW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			order.Priority = &priority
 			return a.run(cmd.Context(), args[0], given, order, follow)

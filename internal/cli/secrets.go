@@ -27,7 +27,8 @@ func (a *app) secretsCommand() *cobra.Command {
 		Short: "Store the next version of a secret",
 		Long: "Store the next version of a secret. Its value is asked for on a terminal, without showing it, and otherwise read from\n" +
 			"standard input to its end, without the last line break. It is never an argument, since those can be seen by others.",
-		Args: takes("KEY"),
+		Example: "printf %s \"$PASSWORD\" | foundry secrets set DATABASE_PASSWORD -w report",
+		Args:    takes("KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.setSecret(cmd.Context(), workflow, args[0], !noMask)
 		},
@@ -48,13 +49,17 @@ func (a *app) secretsCommand() *cobra.Command {
 	load := &cobra.Command{
 		Use:   "import FILE -w WORKFLOW",
 		Short: "Store secrets from a .env file; - is standard input",
-		Args:  takes("FILE"),
+		Long: "Store secrets from the lines KEY=value of a .env file; - is standard input. Every line that says something is answered with what\n" +
+			"became of it. Lines that are not valid are left out, and the exit code is then 1.",
+		Example: "foundry secrets import .env -w report --dry-run",
+		Args:    takes("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.importSecrets(cmd.Context(), workflow, args[0], dryRun)
 		},
 	}
 	load.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would happen")
-	for _, cmd := range []*cobra.Command{set, list, rm, load} {
+	reveal := a.revealCommand(&workflow)
+	for _, cmd := range []*cobra.Command{set, list, rm, load, reveal} {
 		cmd.Flags().StringVarP(&workflow, "workflow", "w", "", "the workflow (id or slug)")
 		run := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -64,7 +69,22 @@ func (a *app) secretsCommand() *cobra.Command {
 			return run(cmd, args)
 		}
 	}
-	return commands(parent, set, list, rm, load, a.rekeyCommand())
+	return commands(parent, set, list, rm, load, reveal, a.rekeyCommand())
+}
+
+// revealCommand is `secrets reveal`; workflow is what its flag sets.
+func (a *app) revealCommand(workflow *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "reveal KEY -w WORKFLOW",
+		Short: "Write the value of a secret",
+		Long: "Write the value of a secret, and a line break, to standard output. It goes on the audit record first. A server may have this\n" +
+			"turned off (FOUNDRY_REVEAL).",
+		Example: "foundry secrets reveal DATABASE_URL -w report",
+		Args:    takes("KEY"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.revealSecret(cmd.Context(), *workflow, args[0])
+		},
+	}
 }
 
 func (a *app) setSecret(ctx context.Context, workflow, key string, mask bool) error {
@@ -163,6 +183,24 @@ func (a *app) removeSecret(ctx context.Context, workflow, key string) error {
 		return a.printJSON(map[string]string{"key": key})
 	}
 	fmt.Fprintf(a.Out, "%s is removed.\n", key)
+	return nil
+}
+
+func (a *app) revealSecret(ctx context.Context, workflow, key string) error {
+	s, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var revealed client.SecretRevealed
+	answer, err := s.call(ctx, request{method: http.MethodPost, path: append(secretPath(workflow, key), "reveal")}, &revealed)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(answer)
+	}
+	fmt.Fprintln(a.Out, revealed.Value)
 	return nil
 }
 

@@ -20,9 +20,10 @@ func (a *app) tokensCommand() *cobra.Command {
 	var role string
 	days := 90
 	create := &cobra.Command{
-		Use:   "create NAME",
-		Short: "Make an API token and print it: nobody can read it again",
-		Args:  takes("NAME"),
+		Use:     "create NAME",
+		Short:   "Make an API token and print it: nobody can read it again",
+		Example: "foundry tokens create ci --scope executions:write --expires-days 30",
+		Args:    takes("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.createToken(cmd.Context(), client.NewToken{
 				Name: args[0], Scopes: scopesOf(scopes), Role: client.Role(role), ExpiresInDays: days,

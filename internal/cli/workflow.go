@@ -21,7 +21,10 @@ func (a *app) validateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate FILE",
 		Short: "Check a workflow's text, without a server",
-		Args:  takes("FILE"),
+		Long: "Check a workflow's text, without a server. Every mistake is a line FILE:LINE:COLUMN: MESSAGE, with a hint where there is one; the\n" +
+			"exit code is then 1.",
+		Example: "foundry validate workflow.yaml",
+		Args:    takes("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return a.validate(args[0])
 		},
@@ -57,7 +60,8 @@ func (a *app) workflowCommand() *cobra.Command {
 		Short: "Store a workflow's text as a new version",
 		Long: "Store a workflow's text as a new version, and the workflow itself if there is none with the slug yet. The files that\n" +
 			"the text names under `files` go along; they must lie in the text's folder.",
-		Args: takes("FILE"),
+		Example: "foundry workflow push report.yaml --slug monthly-report",
+		Args:    takes("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.push(cmd.Context(), args[0], slug)
 		},
