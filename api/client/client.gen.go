@@ -344,19 +344,49 @@ func (e SecretImportRowResult) Valid() bool {
 
 // Defines values for WaitingForReason.
 const (
-	WaitingForReasonSlot   WaitingForReason = "slot"
-	WaitingForReasonTurn   WaitingForReason = "turn"
-	WaitingForReasonWorker WaitingForReason = "worker"
+	WaitingForReasonApproval WaitingForReason = "approval"
+	WaitingForReasonRetry    WaitingForReason = "retry"
+	WaitingForReasonSlot     WaitingForReason = "slot"
+	WaitingForReasonTurn     WaitingForReason = "turn"
+	WaitingForReasonWait     WaitingForReason = "wait"
+	WaitingForReasonWorker   WaitingForReason = "worker"
 )
 
 // Valid indicates whether the value is a known member of the WaitingForReason enum.
 func (e WaitingForReason) Valid() bool {
 	switch e {
+	case WaitingForReasonApproval:
+		return true
+	case WaitingForReasonRetry:
+		return true
 	case WaitingForReasonSlot:
 		return true
 	case WaitingForReasonTurn:
 		return true
+	case WaitingForReasonWait:
+		return true
 	case WaitingForReasonWorker:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WaitingNodeKind.
+const (
+	WaitingNodeKindApproval WaitingNodeKind = "approval"
+	WaitingNodeKindRetry    WaitingNodeKind = "retry"
+	WaitingNodeKindWait     WaitingNodeKind = "wait"
+)
+
+// Valid indicates whether the value is a known member of the WaitingNodeKind enum.
+func (e WaitingNodeKind) Valid() bool {
+	switch e {
+	case WaitingNodeKindApproval:
+		return true
+	case WaitingNodeKindRetry:
+		return true
+	case WaitingNodeKindWait:
 		return true
 	default:
 		return false
@@ -440,6 +470,23 @@ type ChangePassword struct {
 	// CurrentPassword Required if there is one.
 	CurrentPassword string   `json:"current_password,omitempty"`
 	Password        Password `json:"password"`
+}
+
+// Decide defines model for Decide.
+type Decide struct {
+	// Comment At most 4 KiB. It is an output of the node, not masked.
+	Comment string `json:"comment,omitempty"`
+}
+
+// Decision What was said to an approval; null where nobody has decided.
+type Decision struct {
+	Approved bool `json:"approved"`
+
+	// By Name of the user or token.
+	By string `json:"by"`
+
+	// Comment May be empty.
+	Comment string `json:"comment"`
 }
 
 // Diagnostic One fault in a workflow text. Lines and columns count from 1, columns in characters; the end is behind the last one.
@@ -529,7 +576,7 @@ type Execution struct {
 	// Version Of the workflow.
 	Version int `json:"version"`
 
-	// WaitingFor Why a queued execution does not run yet; null for any other.
+	// WaitingFor Why a queued execution does not run yet, or what a parked one waits for; null for any other.
 	WaitingFor *WaitingFor `json:"waiting_for"`
 
 	// WorkerID The worker that holds it now.
@@ -843,6 +890,12 @@ type NodeRun struct {
 	// Attempt From 1.
 	Attempt int `json:"attempt"`
 
+	// Decision What was said to an approval; null where nobody has decided.
+	Decision *Decision `json:"decision"`
+
+	// DueAt When one that waits ends by itself.
+	DueAt *time.Time `json:"due_at"`
+
 	// Error Why an execution or a node run did not complete; null when it did or has not ended.
 	Error      *Failure           `json:"error"`
 	ExitCode   *int               `json:"exit_code"`
@@ -852,7 +905,10 @@ type NodeRun struct {
 	Key        string             `json:"key"`
 
 	// Outputs Any JSON object.
-	Outputs   JSONObjectOrNull    `json:"outputs"`
+	Outputs JSONObjectOrNull `json:"outputs"`
+
+	// Prompt What an approval asks; null for other nodes.
+	Prompt    *Prompt             `json:"prompt"`
 	SandboxID *openapi_types.UUID `json:"sandbox_id"`
 	StartedAt *time.Time          `json:"started_at"`
 	Status    NodeStatus          `json:"status"`
@@ -912,6 +968,15 @@ type ProblemError struct {
 
 	// Pointer JSON pointer into the body, such as `/inputs/depth`; `?name` for a query parameter; `` for the body itself.
 	Pointer string `json:"pointer"`
+}
+
+// Prompt What an approval asks; null for other nodes.
+type Prompt struct {
+	// Message May be empty.
+	Message string `json:"message"`
+
+	// Roles Which may decide, besides owners; empty is everybody who may run the workflow.
+	Roles []string `json:"roles"`
 }
 
 // Readiness defines model for Readiness.
@@ -1205,23 +1270,46 @@ type VersionSummary struct {
 	Version   int    `json:"version"`
 }
 
-// WaitingFor Why a queued execution does not run yet; null for any other.
+// WaitingFor Why a queued execution does not run yet, or what a parked one waits for; null for any other.
 type WaitingFor struct {
 	// Message The same as a sentence.
 	Message string `json:"message"`
 
-	// Position In the queue: "1" is next; counted to 1,000, then "1000+".
+	// Nodes The nodes that a parked execution waits for; empty for one in the queue.
+	Nodes []WaitingNode `json:"nodes"`
+
+	// Position In the queue: "1" is next; counted to 1,000, then "1000+". Null for a parked execution.
 	Position *string `json:"position"`
 
-	// Reason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment.
+	// Reason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 	Reason WaitingForReason `json:"reason"`
 
 	// Workers How many are alive and take work.
 	Workers int `json:"workers"`
 }
 
-// WaitingForReason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment.
+// WaitingForReason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 type WaitingForReason string
+
+// WaitingNode defines model for WaitingNode.
+type WaitingNode struct {
+	// DueAt When it goes on by itself, an approval as `timed_out`.
+	DueAt *time.Time      `json:"due_at"`
+	Index int             `json:"index"`
+	Kind  WaitingNodeKind `json:"kind"`
+
+	// Message What an approval asks; may be empty.
+	Message string `json:"message"`
+
+	// Node Key.
+	Node string `json:"node"`
+
+	// Roles Which may decide on an approval, besides owners; empty is everybody who may run the workflow.
+	Roles []string `json:"roles"`
+}
+
+// WaitingNodeKind defines model for WaitingNode.Kind.
+type WaitingNodeKind string
 
 // Worker defines model for Worker.
 type Worker struct {
@@ -1292,8 +1380,14 @@ type IfMatchParam = string
 // IfNoneMatchParam defines model for IfNoneMatchParam.
 type IfNoneMatchParam = string
 
+// IndexParam defines model for IndexParam.
+type IndexParam = int
+
 // LimitParam defines model for LimitParam.
 type LimitParam = int
+
+// NodeParam defines model for NodeParam.
+type NodeParam = string
 
 // SecretKeyParam defines model for SecretKeyParam.
 type SecretKeyParam = string
@@ -1382,6 +1476,18 @@ type GetExecutionLogsParams struct {
 	Stream  *LogStream `form:"stream,omitempty" json:"stream,omitempty"`
 	Follow  *bool      `form:"follow,omitempty" json:"follow,omitempty"`
 	Range   *string    `json:"Range,omitempty"`
+}
+
+// ApproveNodeParams defines parameters for ApproveNode.
+type ApproveNodeParams struct {
+	// Index Which run of a node that has several.
+	Index *IndexParam `form:"index,omitempty" json:"index,omitempty"`
+}
+
+// RejectNodeParams defines parameters for RejectNode.
+type RejectNodeParams struct {
+	// Index Which run of a node that has several.
+	Index *IndexParam `form:"index,omitempty" json:"index,omitempty"`
 }
 
 // ListInvitationsParams defines parameters for ListInvitations.
@@ -1497,6 +1603,12 @@ type GetVersionParams struct {
 
 // LoginJSONRequestBody defines body for Login for application/json ContentType.
 type LoginJSONRequestBody = Login
+
+// ApproveNodeJSONRequestBody defines body for ApproveNode for application/json ContentType.
+type ApproveNodeJSONRequestBody = Decide
+
+// RejectNodeJSONRequestBody defines body for RejectNode for application/json ContentType.
+type RejectNodeJSONRequestBody = Decide
 
 // CreateInvitationJSONRequestBody defines body for CreateInvitation for application/json ContentType.
 type CreateInvitationJSONRequestBody = NewInvitation
@@ -1698,6 +1810,42 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /executions/{execution}/nodes (the `ListNodes` operationId).
 	ListNodes(ctx context.Context, execution ExecutionParam, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveNodeWithBody Approve what a node asks
+	//
+	// The node ends `completed`, and the execution goes on. Needs the right to run workflows and one of the roles that the approval asks for; owners always may. The first decision counts: a second one answers 409 with code `already_decided`. Other conflicts are `execution_finished`, `cancel_requested` and `not_waiting`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /executions/{execution}/nodes/{node}/approve (the `ApproveNode` operationId).
+	ApproveNodeWithBody(ctx context.Context, execution ExecutionParam, node NodeParam, params *ApproveNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveNode Approve what a node asks
+	//
+	// The node ends `completed`, and the execution goes on. Needs the right to run workflows and one of the roles that the approval asks for; owners always may. The first decision counts: a second one answers 409 with code `already_decided`. Other conflicts are `execution_finished`, `cancel_requested` and `not_waiting`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /executions/{execution}/nodes/{node}/approve (the `ApproveNode` operationId).
+	ApproveNode(ctx context.Context, execution ExecutionParam, node NodeParam, params *ApproveNodeParams, body ApproveNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RejectNodeWithBody Reject what a node asks
+	//
+	// As to approve it, but the node ends `failed` with code `rejected`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /executions/{execution}/nodes/{node}/reject (the `RejectNode` operationId).
+	RejectNodeWithBody(ctx context.Context, execution ExecutionParam, node NodeParam, params *RejectNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RejectNode Reject what a node asks
+	//
+	// As to approve it, but the node ends `failed` with code `rejected`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /executions/{execution}/nodes/{node}/reject (the `RejectNode` operationId).
+	RejectNode(ctx context.Context, execution ExecutionParam, node NodeParam, params *RejectNodeParams, body RejectNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListInvitations Open invitations, newest first
 	//
@@ -2213,6 +2361,82 @@ func (c *Client) GetExecutionLogs(ctx context.Context, execution ExecutionParam,
 // Corresponds with GET /executions/{execution}/nodes (the `ListNodes` operationId).
 func (c *Client) ListNodes(ctx context.Context, execution ExecutionParam, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListNodesRequest(c.Server, execution)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveNodeWithBody Approve what a node asks
+//
+// The node ends `completed`, and the execution goes on. Needs the right to run workflows and one of the roles that the approval asks for; owners always may. The first decision counts: a second one answers 409 with code `already_decided`. Other conflicts are `execution_finished`, `cancel_requested` and `not_waiting`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /executions/{execution}/nodes/{node}/approve (the `ApproveNode` operationId).
+func (c *Client) ApproveNodeWithBody(ctx context.Context, execution ExecutionParam, node NodeParam, params *ApproveNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveNodeRequestWithBody(c.Server, execution, node, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveNode Approve what a node asks
+//
+// The node ends `completed`, and the execution goes on. Needs the right to run workflows and one of the roles that the approval asks for; owners always may. The first decision counts: a second one answers 409 with code `already_decided`. Other conflicts are `execution_finished`, `cancel_requested` and `not_waiting`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /executions/{execution}/nodes/{node}/approve (the `ApproveNode` operationId).
+func (c *Client) ApproveNode(ctx context.Context, execution ExecutionParam, node NodeParam, params *ApproveNodeParams, body ApproveNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveNodeRequest(c.Server, execution, node, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectNodeWithBody Reject what a node asks
+//
+// As to approve it, but the node ends `failed` with code `rejected`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /executions/{execution}/nodes/{node}/reject (the `RejectNode` operationId).
+func (c *Client) RejectNodeWithBody(ctx context.Context, execution ExecutionParam, node NodeParam, params *RejectNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRejectNodeRequestWithBody(c.Server, execution, node, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectNode Reject what a node asks
+//
+// As to approve it, but the node ends `failed` with code `rejected`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /executions/{execution}/nodes/{node}/reject (the `RejectNode` operationId).
+func (c *Client) RejectNode(ctx context.Context, execution ExecutionParam, node NodeParam, params *RejectNodeParams, body RejectNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRejectNodeRequest(c.Server, execution, node, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3662,6 +3886,168 @@ func NewListNodesRequest(server string, execution ExecutionParam) (*http.Request
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewApproveNodeRequest calls the generic ApproveNode builder with application/json body
+func NewApproveNodeRequest(server string, execution ExecutionParam, node NodeParam, params *ApproveNodeParams, body ApproveNodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewApproveNodeRequestWithBody(server, execution, node, params, "application/json", bodyReader)
+}
+
+// NewApproveNodeRequestWithBody constructs an http.Request for the ApproveNode method, with any body, and a specified content type
+func NewApproveNodeRequestWithBody(server string, execution ExecutionParam, node NodeParam, params *ApproveNodeParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "execution", execution, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "node", node, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/executions/%s/nodes/%s/approve", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Index != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "index", *params.Index, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRejectNodeRequest calls the generic RejectNode builder with application/json body
+func NewRejectNodeRequest(server string, execution ExecutionParam, node NodeParam, params *RejectNodeParams, body RejectNodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRejectNodeRequestWithBody(server, execution, node, params, "application/json", bodyReader)
+}
+
+// NewRejectNodeRequestWithBody constructs an http.Request for the RejectNode method, with any body, and a specified content type
+func NewRejectNodeRequestWithBody(server string, execution ExecutionParam, node NodeParam, params *RejectNodeParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "execution", execution, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "node", node, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/executions/%s/nodes/%s/reject", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Index != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "index", *params.Index, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -5402,6 +5788,42 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /executions/{execution}/nodes (the `ListNodes` operationId).
 	ListNodesWithResponse(ctx context.Context, execution ExecutionParam, reqEditors ...RequestEditorFn) (*ListNodesResponse, error)
 
+	// ApproveNodeWithBodyWithResponse Approve what a node asks
+	//
+	// The node ends `completed`, and the execution goes on. Needs the right to run workflows and one of the roles that the approval asks for; owners always may. The first decision counts: a second one answers 409 with code `already_decided`. Other conflicts are `execution_finished`, `cancel_requested` and `not_waiting`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /executions/{execution}/nodes/{node}/approve (the `ApproveNode` operationId).
+	ApproveNodeWithBodyWithResponse(ctx context.Context, execution ExecutionParam, node NodeParam, params *ApproveNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveNodeResponse, error)
+
+	// ApproveNodeWithResponse Approve what a node asks
+	//
+	// The node ends `completed`, and the execution goes on. Needs the right to run workflows and one of the roles that the approval asks for; owners always may. The first decision counts: a second one answers 409 with code `already_decided`. Other conflicts are `execution_finished`, `cancel_requested` and `not_waiting`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /executions/{execution}/nodes/{node}/approve (the `ApproveNode` operationId).
+	ApproveNodeWithResponse(ctx context.Context, execution ExecutionParam, node NodeParam, params *ApproveNodeParams, body ApproveNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveNodeResponse, error)
+
+	// RejectNodeWithBodyWithResponse Reject what a node asks
+	//
+	// As to approve it, but the node ends `failed` with code `rejected`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /executions/{execution}/nodes/{node}/reject (the `RejectNode` operationId).
+	RejectNodeWithBodyWithResponse(ctx context.Context, execution ExecutionParam, node NodeParam, params *RejectNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RejectNodeResponse, error)
+
+	// RejectNodeWithResponse Reject what a node asks
+	//
+	// As to approve it, but the node ends `failed` with code `rejected`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /executions/{execution}/nodes/{node}/reject (the `RejectNode` operationId).
+	RejectNodeWithResponse(ctx context.Context, execution ExecutionParam, node NodeParam, params *RejectNodeParams, body RejectNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectNodeResponse, error)
+
 	// ListInvitationsWithResponse Open invitations, newest first
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6280,6 +6702,102 @@ func (r ListNodesResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListNodesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ApproveNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *NodeRun
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ApproveNodeResponse) GetJSON200() *NodeRun {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ApproveNodeResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ApproveNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApproveNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApproveNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApproveNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RejectNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *NodeRun
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RejectNodeResponse) GetJSON200() *NodeRun {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RejectNodeResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RejectNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RejectNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RejectNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RejectNodeResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8040,6 +8558,66 @@ func (c *ClientWithResponses) ListNodesWithResponse(ctx context.Context, executi
 	return ParseListNodesResponse(rsp)
 }
 
+// ApproveNodeWithBodyWithResponse Approve what a node asks
+//
+// The node ends `completed`, and the execution goes on. Needs the right to run workflows and one of the roles that the approval asks for; owners always may. The first decision counts: a second one answers 409 with code `already_decided`. Other conflicts are `execution_finished`, `cancel_requested` and `not_waiting`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /executions/{execution}/nodes/{node}/approve (the `ApproveNode` operationId).
+func (c *ClientWithResponses) ApproveNodeWithBodyWithResponse(ctx context.Context, execution ExecutionParam, node NodeParam, params *ApproveNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveNodeResponse, error) {
+	rsp, err := c.ApproveNodeWithBody(ctx, execution, node, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveNodeResponse(rsp)
+}
+
+// ApproveNodeWithResponse Approve what a node asks
+//
+// The node ends `completed`, and the execution goes on. Needs the right to run workflows and one of the roles that the approval asks for; owners always may. The first decision counts: a second one answers 409 with code `already_decided`. Other conflicts are `execution_finished`, `cancel_requested` and `not_waiting`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /executions/{execution}/nodes/{node}/approve (the `ApproveNode` operationId).
+func (c *ClientWithResponses) ApproveNodeWithResponse(ctx context.Context, execution ExecutionParam, node NodeParam, params *ApproveNodeParams, body ApproveNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveNodeResponse, error) {
+	rsp, err := c.ApproveNode(ctx, execution, node, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveNodeResponse(rsp)
+}
+
+// RejectNodeWithBodyWithResponse Reject what a node asks
+//
+// As to approve it, but the node ends `failed` with code `rejected`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /executions/{execution}/nodes/{node}/reject (the `RejectNode` operationId).
+func (c *ClientWithResponses) RejectNodeWithBodyWithResponse(ctx context.Context, execution ExecutionParam, node NodeParam, params *RejectNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RejectNodeResponse, error) {
+	rsp, err := c.RejectNodeWithBody(ctx, execution, node, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRejectNodeResponse(rsp)
+}
+
+// RejectNodeWithResponse Reject what a node asks
+//
+// As to approve it, but the node ends `failed` with code `rejected`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /executions/{execution}/nodes/{node}/reject (the `RejectNode` operationId).
+func (c *ClientWithResponses) RejectNodeWithResponse(ctx context.Context, execution ExecutionParam, node NodeParam, params *RejectNodeParams, body RejectNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectNodeResponse, error) {
+	rsp, err := c.RejectNode(ctx, execution, node, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRejectNodeResponse(rsp)
+}
+
 // ListInvitationsWithResponse Open invitations, newest first
 //
 // Returns a wrapper object for the known response body format(s).
@@ -9065,6 +9643,72 @@ func ParseListNodesResponse(rsp *http.Response) (*ListNodesResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest NodeRuns
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseApproveNodeResponse parses an HTTP response from a ApproveNodeWithResponse call
+func ParseApproveNodeResponse(rsp *http.Response) (*ApproveNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApproveNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest NodeRun
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRejectNodeResponse parses an HTTP response from a RejectNodeWithResponse call
+func ParseRejectNodeResponse(rsp *http.Response) (*RejectNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RejectNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest NodeRun
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -4,11 +4,11 @@ SELECT id, status, prompt, decision, COALESCE(due_at <= now(), false)::bool AS o
 FROM node_runs WHERE execution_id = @execution_id AND node_key = @node_key AND index = @index
 ORDER BY attempt DESC LIMIT 1;
 
--- name: ApprovalDecide :many
--- Under the execution's lock: the decision, its event and the signal. No row: it does not wait any more.
+-- name: ApprovalDecide :execrows
+-- Under the execution's lock: the decision, its event and the signal. No row: it does not wait.
 WITH decided AS (
     UPDATE node_runs SET status = @status, outputs = @outputs, error = sqlc.narg('error'), decision = @outputs, finished_at = clock_timestamp()
-    WHERE node_runs.execution_id = @execution_id AND node_runs.id = @id AND status = 'waiting'
+    WHERE node_runs.execution_id = @execution_id AND node_runs.id = @id::uuid AND status = 'waiting'
     RETURNING node_runs.id
 ), signaled AS (
     UPDATE executions SET signal = signal + 1, last_seq = last_seq + 1
@@ -16,11 +16,4 @@ WITH decided AS (
     RETURNING last_seq
 )
 INSERT INTO execution_events (day, execution_id, seq, type, node_run_id, data)
-SELECT @day, @execution_id, s.last_seq, @type, @id, @event FROM signaled s
-RETURNING node_run_id;
-
--- name: ApprovalWaiting :many
--- What an execution waits for. Index: node_runs_waiting.
-SELECT node_key, index, prompt, due_at FROM node_runs
-WHERE execution_id = @execution_id AND status = 'waiting'
-ORDER BY node_key, index;
+SELECT @day, @execution_id, s.last_seq, @type, @id::uuid, @event FROM signaled s;

@@ -4,6 +4,15 @@ SELECT id, node_key, index, attempt, status, sandbox_id, shim_protocol, cursor, 
     started_at, finished_at, prompt, due_at, retry_at, decision, reused_from, clock_timestamp()::timestamptz AS read_at
 FROM node_runs WHERE execution_id = @execution_id ORDER BY node_key, index, attempt;
 
+-- name: NodeRunListWaiting :many
+-- What a parked execution waits for: decisions, times, and the pause before a node runs again. Index: node_runs_pkey.
+SELECT n.node_key, n.index, (n.status <> 'waiting')::bool AS retry, n.prompt, COALESCE(n.due_at, n.retry_at) AS due_at
+FROM node_runs n
+WHERE n.execution_id = @execution_id AND (n.status = 'waiting' OR n.retry_at IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM node_runs later
+    WHERE later.execution_id = n.execution_id AND later.node_key = n.node_key AND later.index = n.index AND later.attempt > n.attempt))
+ORDER BY n.node_key, n.index;
+
 -- name: NodeRunUpsertMany :exec
 -- Written by the journal: the newest state of each node run, one row of the arrays a node run. What is
 -- absent is '' or 0 or the zero uuid, and -1 for an exit code and for pauses from now, since arrays here hold no nulls. A

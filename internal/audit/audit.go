@@ -55,6 +55,7 @@ const (
 	WorkflowDelete   Action = "workflow.delete"
 	VersionCreate    Action = "version.create"
 	ExecutionCancel  Action = "execution.cancel"
+	ApprovalDecide   Action = "approval.decide"
 )
 
 // Entry is what is to be recorded. Data must be free of secrets.

@@ -19,8 +19,9 @@ const (
 	WorkflowWrite   Action = "workflow.write" // create, change, pause, delete
 	VersionPush     Action = "version.push"
 	ExecutionRead   Action = "execution.read"
-	ExecutionRun    Action = "execution.run" // also rerun and decide approvals
+	ExecutionRun    Action = "execution.run" // also rerun
 	ExecutionCancel Action = "execution.cancel"
+	ApprovalDecide  Action = "approval.decide" // of who may run the workflow; the approval may ask for roles besides (RequireRole)
 	SecretManage    Action = "secret.manage" // list, set, test, delete
 	SecretReveal    Action = "secret.reveal"
 	TokenManage     Action = "token.manage"  // one's own
@@ -71,6 +72,8 @@ func rules(action Action) (r rule, ok bool) {
 		return rule{always, always, never, "executions:write", "run workflows"}, true
 	case ExecutionCancel:
 		return rule{always, always, never, "executions:write", "cancel executions"}, true
+	case ApprovalDecide:
+		return rule{always, always, never, "executions:write", "decide on approvals"}, true
 	case SecretManage:
 		return rule{ifOwner, ifOwner, never, "secrets:write", "manage the secrets of this workflow"}, true
 	case SecretReveal:
@@ -124,6 +127,15 @@ func Require(p Principal, action Action, r Resource) error {
 		return fmt.Errorf("there is no action %q", action)
 	}
 	return errs.E(errs.Forbidden, "This needs the right to %s.", rule.right)
+}
+
+// RequireRole returns errs.Forbidden unless the principal has one of the roles, as its own: a stronger one is none of them. Owners
+// may always, and without roles everybody may.
+func RequireRole(p Principal, roles []string) error {
+	if len(roles) == 0 || p.Role == Owner || slices.Contains(roles, string(p.Role)) {
+		return nil
+	}
+	return errs.E(errs.Forbidden, "This needs the right to decide as %s.", strings.Join(roles, " or "))
 }
 
 func (r rule) accessOf(role Role) access {

@@ -25,6 +25,7 @@ var policy = []struct { //nolint:gochecknoglobals // the table of two tests
 	{ExecutionRead, "O A E V", "O A E V", "executions:read"},
 	{ExecutionRun, "O A E", "O A E", "executions:write"},
 	{ExecutionCancel, "O A E", "O A E", "executions:write"},
+	{ApprovalDecide, "O A E", "O A E", "executions:write"},
 	{SecretManage, "O Aown Eown", "O Aown Eown", "secrets:write"},
 	{SecretReveal, "O Aown Eown", "O Aown Eown", "secrets:write"},
 	{TokenManage, "O A E V", "O A E V", "tokens:write"},
@@ -115,6 +116,27 @@ func TestRequireNamesTheRight(t *testing.T) {
 		if !errs.Is(err, errs.Forbidden) || !strings.HasPrefix(err.Error(), "This needs the right to ") || !strings.HasSuffix(err.Error(), ".") {
 			t.Errorf("%s: %v", line.action, err)
 		}
+	}
+}
+
+func TestRequireRole(t *testing.T) {
+	t.Parallel()
+	for roles, may := range map[string][]Role{
+		"": Roles(), "owner": {Owner}, "admin": {Owner, Admin}, "editor": {Owner, Editor}, "editor admin": {Owner, Admin, Editor}, "viewer": {Owner, Viewer}, "root": {Owner},
+	} {
+		for _, role := range append(Roles(), "", "root ") {
+			err := RequireRole(Principal{Kind: KindUser, Role: role}, strings.Fields(roles))
+			if slices.Contains(may, role) != (err == nil) && roles != "" {
+				t.Errorf("%q as %q: %v", roles, role, err)
+			}
+			if roles == "" && err != nil {
+				t.Errorf("without roles as %q: %v", role, err)
+			}
+		}
+	}
+	err := RequireRole(Principal{Kind: KindUser, Role: Viewer}, []string{"admin", "editor"})
+	if !errs.Is(err, errs.Forbidden) || err.Error() != "This needs the right to decide as admin or editor." {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"foundry/internal/errs"
 	"foundry/internal/httpapi/openapi"
 	"foundry/internal/postgres"
+	"foundry/internal/queue"
 	"foundry/internal/workflow"
 )
 
@@ -176,7 +177,7 @@ func statusOf(code errs.Code) int {
 		return http.StatusNotFound
 	case methodNotAllowed:
 		return http.StatusMethodNotAllowed
-	case errs.Conflict, errs.Finished, errs.StaleClaim:
+	case errs.Conflict, errs.Finished, errs.StaleClaim, queue.AlreadyDecided, queue.NotWaiting, queue.CancelRequested:
 		return http.StatusConflict
 	case errs.Expired:
 		return http.StatusGone

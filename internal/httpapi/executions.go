@@ -84,20 +84,27 @@ func (h *handlers) execution(ctx context.Context, id uuid.UUID) (openapi.Executi
 	return executionJSON(e, waiting), nil
 }
 
-// waitingFor says why a queued execution does not run yet; nil for any other.
+// waitingFor says why a queued execution does not run yet, and what a parked one waits for; nil for any other.
 func (h *handlers) waitingFor(ctx context.Context, e *execution.Execution) (*openapi.WaitingFor, error) {
-	if e.Status != execution.Queued {
+	if e.Status != execution.Queued && e.Status != execution.Waiting {
 		return nil, nil //nolint:nilnil // waiting for nothing is not an error
 	}
-	ahead, ok, err := h.executions.QueuePosition(ctx, e.ID)
-	if err != nil || !ok { // not in the queue: claimed since it was read
+	ahead, queued, err := h.executions.QueuePosition(ctx, e.ID)
+	if err != nil || !queued && e.Status == execution.Queued { // not in the queue: claimed since it was read
 		return nil, err
 	}
 	now, err := h.machines.Capacity(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return waitingJSON(ahead, now), nil
+	if queued {
+		return waitingJSON(ahead, now), nil
+	}
+	nodes, err := h.executions.WaitingNodes(ctx, e.ID)
+	if err != nil || len(nodes) == 0 { // claimed since it was read
+		return nil, err
+	}
+	return parkedJSON(nodes, now), nil
 }
 
 // positionCounted is how far a position is counted.
@@ -108,7 +115,7 @@ func waitingJSON(ahead int, now capacity) *openapi.WaitingFor {
 	if ahead+1 > positionCounted {
 		position = strconv.Itoa(positionCounted) + "+"
 	}
-	w := &openapi.WaitingFor{Position: &position, Workers: now.Workers}
+	w := &openapi.WaitingFor{Position: &position, Workers: now.Workers, Nodes: []openapi.WaitingNode{}}
 	switch {
 	case now.Workers == 0:
 		w.Reason, w.Message = openapi.WaitingForReasonWorker, "No worker is alive."

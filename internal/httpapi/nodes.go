@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 
 	"github.com/google/uuid"
 
@@ -17,7 +19,11 @@ func (h *handlers) ListNodes(ctx context.Context, r openapi.ListNodesRequestObje
 	}
 	answer := openapi.ListNodes200JSONResponse{Data: make([]openapi.NodeRun, 0, len(runs))}
 	for i := range runs {
-		answer.Data = append(answer.Data, nodeRunJSON(&runs[i]))
+		run, err := nodeRunJSON(&runs[i])
+		if err != nil {
+			return nil, err
+		}
+		answer.Data = append(answer.Data, run)
 	}
 	return answer, nil
 }
@@ -45,10 +51,22 @@ func chooseRun(runs []execution.NodeRun, node string, index, attempt *int) (*exe
 	return found, nil
 }
 
-func nodeRunJSON(run *execution.NodeRun) openapi.NodeRun {
-	return openapi.NodeRun{
+func nodeRunJSON(run *execution.NodeRun) (openapi.NodeRun, error) {
+	answer := openapi.NodeRun{
 		ID: run.ID, Key: run.Key, Index: run.Index, Attempt: run.Attempt, Status: openapi.NodeStatus(run.Status), ExitCode: run.ExitCode,
 		Outputs: run.Outputs, Error: failureJSON(run.Failure), Summary: run.Summary, SandboxID: run.SandboxID,
-		StdoutBytes: run.StdoutBytes, StderrBytes: run.StderrBytes, StartedAt: inUTC(run.StartedAt), FinishedAt: inUTC(run.FinishedAt),
+		StdoutBytes: run.StdoutBytes, StderrBytes: run.StderrBytes, DueAt: inUTC(run.DueAt), StartedAt: inUTC(run.StartedAt), FinishedAt: inUTC(run.FinishedAt),
 	}
+	for _, stored := range []struct {
+		raw []byte
+		to  any
+	}{{run.Prompt, &answer.Prompt}, {run.Decision, &answer.Decision}} {
+		if stored.raw == nil {
+			continue
+		}
+		if err := json.Unmarshal(stored.raw, stored.to); err != nil {
+			return answer, fmt.Errorf("decoding a stored approval: %w", err)
+		}
+	}
+	return answer, nil
 }

@@ -104,6 +104,8 @@ func rows(one tenant) map[string]operationRow {
 		"getExecution":        {path: run},
 		"cancelExecution":     {path: run + "/cancel", refused: auth.Viewer},
 		"listNodes":           {path: run + "/nodes"},
+		"approveNode":         {path: run + "/nodes/greet/approve", refused: auth.Viewer, body: map[string]any{"comment": "yes"}},
+		"rejectNode":          {path: run + "/nodes/greet/reject", refused: auth.Viewer, body: map[string]any{"comment": "no"}},
 		"listExecutionEvents": {path: run + "/events"},
 		"getExecutionLogs":    {path: run + "/logs"},
 		"streamEvents":        {path: "/events", stream: true},

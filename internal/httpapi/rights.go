@@ -38,6 +38,8 @@ func actionOf(operation string) auth.Action {
 		return auth.ExecutionRead
 	case "CancelExecution":
 		return auth.ExecutionCancel
+	case "ApproveNode", "RejectNode":
+		return auth.ApprovalDecide
 	case "ListWorkers":
 		return auth.WorkerRead
 	case "ListSandboxes":

@@ -346,19 +346,49 @@ func (e SecretImportRowResult) Valid() bool {
 
 // Defines values for WaitingForReason.
 const (
-	WaitingForReasonSlot   WaitingForReason = "slot"
-	WaitingForReasonTurn   WaitingForReason = "turn"
-	WaitingForReasonWorker WaitingForReason = "worker"
+	WaitingForReasonApproval WaitingForReason = "approval"
+	WaitingForReasonRetry    WaitingForReason = "retry"
+	WaitingForReasonSlot     WaitingForReason = "slot"
+	WaitingForReasonTurn     WaitingForReason = "turn"
+	WaitingForReasonWait     WaitingForReason = "wait"
+	WaitingForReasonWorker   WaitingForReason = "worker"
 )
 
 // Valid indicates whether the value is a known member of the WaitingForReason enum.
 func (e WaitingForReason) Valid() bool {
 	switch e {
+	case WaitingForReasonApproval:
+		return true
+	case WaitingForReasonRetry:
+		return true
 	case WaitingForReasonSlot:
 		return true
 	case WaitingForReasonTurn:
 		return true
+	case WaitingForReasonWait:
+		return true
 	case WaitingForReasonWorker:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for WaitingNodeKind.
+const (
+	WaitingNodeKindApproval WaitingNodeKind = "approval"
+	WaitingNodeKindRetry    WaitingNodeKind = "retry"
+	WaitingNodeKindWait     WaitingNodeKind = "wait"
+)
+
+// Valid indicates whether the value is a known member of the WaitingNodeKind enum.
+func (e WaitingNodeKind) Valid() bool {
+	switch e {
+	case WaitingNodeKindApproval:
+		return true
+	case WaitingNodeKindRetry:
+		return true
+	case WaitingNodeKindWait:
 		return true
 	default:
 		return false
@@ -442,6 +472,23 @@ type ChangePassword struct {
 	// CurrentPassword Required if there is one.
 	CurrentPassword string   `json:"current_password,omitempty"`
 	Password        Password `json:"password"`
+}
+
+// Decide defines model for Decide.
+type Decide struct {
+	// Comment At most 4 KiB. It is an output of the node, not masked.
+	Comment string `json:"comment,omitempty"`
+}
+
+// Decision What was said to an approval; null where nobody has decided.
+type Decision struct {
+	Approved bool `json:"approved"`
+
+	// By Name of the user or token.
+	By string `json:"by"`
+
+	// Comment May be empty.
+	Comment string `json:"comment"`
 }
 
 // Diagnostic One fault in a workflow text. Lines and columns count from 1, columns in characters; the end is behind the last one.
@@ -531,7 +578,7 @@ type Execution struct {
 	// Version Of the workflow.
 	Version int `json:"version"`
 
-	// WaitingFor Why a queued execution does not run yet; null for any other.
+	// WaitingFor Why a queued execution does not run yet, or what a parked one waits for; null for any other.
 	WaitingFor *WaitingFor `json:"waiting_for"`
 
 	// WorkerID The worker that holds it now.
@@ -845,6 +892,12 @@ type NodeRun struct {
 	// Attempt From 1.
 	Attempt int `json:"attempt"`
 
+	// Decision What was said to an approval; null where nobody has decided.
+	Decision *Decision `json:"decision"`
+
+	// DueAt When one that waits ends by itself.
+	DueAt *time.Time `json:"due_at"`
+
 	// Error Why an execution or a node run did not complete; null when it did or has not ended.
 	Error      *Failure           `json:"error"`
 	ExitCode   *int               `json:"exit_code"`
@@ -854,7 +907,10 @@ type NodeRun struct {
 	Key        string             `json:"key"`
 
 	// Outputs Any JSON object.
-	Outputs   JSONObjectOrNull    `json:"outputs"`
+	Outputs JSONObjectOrNull `json:"outputs"`
+
+	// Prompt What an approval asks; null for other nodes.
+	Prompt    *Prompt             `json:"prompt"`
 	SandboxID *openapi_types.UUID `json:"sandbox_id"`
 	StartedAt *time.Time          `json:"started_at"`
 	Status    NodeStatus          `json:"status"`
@@ -914,6 +970,15 @@ type ProblemError struct {
 
 	// Pointer JSON pointer into the body, such as `/inputs/depth`; `?name` for a query parameter; `` for the body itself.
 	Pointer string `json:"pointer"`
+}
+
+// Prompt What an approval asks; null for other nodes.
+type Prompt struct {
+	// Message May be empty.
+	Message string `json:"message"`
+
+	// Roles Which may decide, besides owners; empty is everybody who may run the workflow.
+	Roles []string `json:"roles"`
 }
 
 // Readiness defines model for Readiness.
@@ -1207,23 +1272,46 @@ type VersionSummary struct {
 	Version   int    `json:"version"`
 }
 
-// WaitingFor Why a queued execution does not run yet; null for any other.
+// WaitingFor Why a queued execution does not run yet, or what a parked one waits for; null for any other.
 type WaitingFor struct {
 	// Message The same as a sentence.
 	Message string `json:"message"`
 
-	// Position In the queue: "1" is next; counted to 1,000, then "1000+".
+	// Nodes The nodes that a parked execution waits for; empty for one in the queue.
+	Nodes []WaitingNode `json:"nodes"`
+
+	// Position In the queue: "1" is next; counted to 1,000, then "1000+". Null for a parked execution.
 	Position *string `json:"position"`
 
-	// Reason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment.
+	// Reason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 	Reason WaitingForReason `json:"reason"`
 
 	// Workers How many are alive and take work.
 	Workers int `json:"workers"`
 }
 
-// WaitingForReason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment.
+// WaitingForReason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 type WaitingForReason string
+
+// WaitingNode defines model for WaitingNode.
+type WaitingNode struct {
+	// DueAt When it goes on by itself, an approval as `timed_out`.
+	DueAt *time.Time      `json:"due_at"`
+	Index int             `json:"index"`
+	Kind  WaitingNodeKind `json:"kind"`
+
+	// Message What an approval asks; may be empty.
+	Message string `json:"message"`
+
+	// Node Key.
+	Node string `json:"node"`
+
+	// Roles Which may decide on an approval, besides owners; empty is everybody who may run the workflow.
+	Roles []string `json:"roles"`
+}
+
+// WaitingNodeKind defines model for WaitingNode.Kind.
+type WaitingNodeKind string
 
 // Worker defines model for Worker.
 type Worker struct {
@@ -1294,8 +1382,14 @@ type IfMatchParam = string
 // IfNoneMatchParam defines model for IfNoneMatchParam.
 type IfNoneMatchParam = string
 
+// IndexParam defines model for IndexParam.
+type IndexParam = int
+
 // LimitParam defines model for LimitParam.
 type LimitParam = int
+
+// NodeParam defines model for NodeParam.
+type NodeParam = string
 
 // SecretKeyParam defines model for SecretKeyParam.
 type SecretKeyParam = string
@@ -1384,6 +1478,18 @@ type GetExecutionLogsParams struct {
 	Stream  *LogStream `form:"stream,omitempty" json:"stream,omitempty"`
 	Follow  *bool      `form:"follow,omitempty" json:"follow,omitempty"`
 	Range   *string    `json:"Range,omitempty"`
+}
+
+// ApproveNodeParams defines parameters for ApproveNode.
+type ApproveNodeParams struct {
+	// Index Which run of a node that has several.
+	Index *IndexParam `form:"index,omitempty" json:"index,omitempty"`
+}
+
+// RejectNodeParams defines parameters for RejectNode.
+type RejectNodeParams struct {
+	// Index Which run of a node that has several.
+	Index *IndexParam `form:"index,omitempty" json:"index,omitempty"`
 }
 
 // ListInvitationsParams defines parameters for ListInvitations.
@@ -1500,6 +1606,12 @@ type GetVersionParams struct {
 // LoginJSONRequestBody defines body for Login for application/json ContentType.
 type LoginJSONRequestBody = Login
 
+// ApproveNodeJSONRequestBody defines body for ApproveNode for application/json ContentType.
+type ApproveNodeJSONRequestBody = Decide
+
+// RejectNodeJSONRequestBody defines body for RejectNode for application/json ContentType.
+type RejectNodeJSONRequestBody = Decide
+
 // CreateInvitationJSONRequestBody defines body for CreateInvitation for application/json ContentType.
 type CreateInvitationJSONRequestBody = NewInvitation
 
@@ -1574,6 +1686,12 @@ type ServerInterface interface {
 	// ListNodes Every node run, by key, index and attempt
 	// (GET /executions/{execution}/nodes)
 	ListNodes(ctx echo.Context, execution ExecutionParam) error
+	// ApproveNode Approve what a node asks
+	// (POST /executions/{execution}/nodes/{node}/approve)
+	ApproveNode(ctx echo.Context, execution ExecutionParam, node NodeParam, params ApproveNodeParams) error
+	// RejectNode Reject what a node asks
+	// (POST /executions/{execution}/nodes/{node}/reject)
+	RejectNode(ctx echo.Context, execution ExecutionParam, node NodeParam, params RejectNodeParams) error
 	// ListInvitations Open invitations, newest first
 	// (GET /invitations)
 	ListInvitations(ctx echo.Context, params ListInvitationsParams) error
@@ -2008,6 +2126,72 @@ func (w *ServerInterfaceWrapper) ListNodes(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ListNodes(ctx, execution)
+	return err
+}
+
+// ApproveNode converts echo context to params.
+func (w *ServerInterfaceWrapper) ApproveNode(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "execution" -------------
+	var execution ExecutionParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "execution", ctx.Param("execution"), &execution, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter execution: %s", err))
+	}
+
+	// ------------- Path parameter "node" -------------
+	var node NodeParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "node", ctx.Param("node"), &node, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter node: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ApproveNodeParams
+	// ------------- Optional query parameter "index" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "index", ctx.QueryParams(), &params.Index, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter index: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ApproveNode(ctx, execution, node, params)
+	return err
+}
+
+// RejectNode converts echo context to params.
+func (w *ServerInterfaceWrapper) RejectNode(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "execution" -------------
+	var execution ExecutionParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "execution", ctx.Param("execution"), &execution, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter execution: %s", err))
+	}
+
+	// ------------- Path parameter "node" -------------
+	var node NodeParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "node", ctx.Param("node"), &node, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter node: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RejectNodeParams
+	// ------------- Optional query parameter "index" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "index", ctx.QueryParams(), &params.Index, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter index: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RejectNode(ctx, execution, node, params)
 	return err
 }
 
@@ -2793,6 +2977,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/executions/:execution/events", wrapper.ListExecutionEvents, options.OperationMiddlewares["listExecutionEvents"]...)
 	router.GET(options.BaseURL+"/executions/:execution/logs", wrapper.GetExecutionLogs, options.OperationMiddlewares["getExecutionLogs"]...)
 	router.GET(options.BaseURL+"/executions/:execution/nodes", wrapper.ListNodes, options.OperationMiddlewares["listNodes"]...)
+	router.POST(options.BaseURL+"/executions/:execution/nodes/:node/approve", wrapper.ApproveNode, options.OperationMiddlewares["approveNode"]...)
+	router.POST(options.BaseURL+"/executions/:execution/nodes/:node/reject", wrapper.RejectNode, options.OperationMiddlewares["rejectNode"]...)
 	router.GET(options.BaseURL+"/invitations", wrapper.ListInvitations, options.OperationMiddlewares["listInvitations"]...)
 	router.POST(options.BaseURL+"/invitations", wrapper.CreateInvitation, options.OperationMiddlewares["createInvitation"]...)
 	router.DELETE(options.BaseURL+"/invitations/:invitation", wrapper.DeleteInvitation, options.OperationMiddlewares["deleteInvitation"]...)
@@ -3366,6 +3552,90 @@ type ListNodesdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListNodesdefaultApplicationProblemPlusJSONResponse) VisitListNodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveNodeRequestObject struct {
+	Execution ExecutionParam `json:"execution"`
+	Node      NodeParam      `json:"node"`
+	Params    ApproveNodeParams
+	Body      *ApproveNodeJSONRequestBody
+}
+
+type ApproveNodeResponseObject interface {
+	VisitApproveNodeResponse(w http.ResponseWriter) error
+}
+
+type ApproveNode200JSONResponse NodeRun
+
+func (response ApproveNode200JSONResponse) VisitApproveNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveNodedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ApproveNodedefaultApplicationProblemPlusJSONResponse) VisitApproveNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectNodeRequestObject struct {
+	Execution ExecutionParam `json:"execution"`
+	Node      NodeParam      `json:"node"`
+	Params    RejectNodeParams
+	Body      *RejectNodeJSONRequestBody
+}
+
+type RejectNodeResponseObject interface {
+	VisitRejectNodeResponse(w http.ResponseWriter) error
+}
+
+type RejectNode200JSONResponse NodeRun
+
+func (response RejectNode200JSONResponse) VisitRejectNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectNodedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RejectNodedefaultApplicationProblemPlusJSONResponse) VisitRejectNodeResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4759,6 +5029,12 @@ type StrictServerInterface interface {
 	// ListNodes Every node run, by key, index and attempt
 	// (GET /executions/{execution}/nodes)
 	ListNodes(ctx context.Context, request ListNodesRequestObject) (ListNodesResponseObject, error)
+	// ApproveNode Approve what a node asks
+	// (POST /executions/{execution}/nodes/{node}/approve)
+	ApproveNode(ctx context.Context, request ApproveNodeRequestObject) (ApproveNodeResponseObject, error)
+	// RejectNode Reject what a node asks
+	// (POST /executions/{execution}/nodes/{node}/reject)
+	RejectNode(ctx context.Context, request RejectNodeRequestObject) (RejectNodeResponseObject, error)
 	// ListInvitations Open invitations, newest first
 	// (GET /invitations)
 	ListInvitations(ctx context.Context, request ListInvitationsRequestObject) (ListInvitationsResponseObject, error)
@@ -5133,6 +5409,112 @@ func (sh *strictHandler) ListNodes(ctx echo.Context, execution ExecutionParam) e
 		return err
 	} else if validResponse, ok := response.(ListNodesResponseObject); ok {
 		return validResponse.VisitListNodesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ApproveNode operation middleware
+func (sh *strictHandler) ApproveNode(ctx echo.Context, execution ExecutionParam, node NodeParam, params ApproveNodeParams) error {
+	var request ApproveNodeRequestObject
+
+	request.Execution = execution
+	request.Node = node
+	request.Params = params
+
+	var body ApproveNodeJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ApproveNode(ctx.Request().Context(), request.(ApproveNodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApproveNode")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ApproveNodeResponseObject); ok {
+		return validResponse.VisitApproveNodeResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RejectNode operation middleware
+func (sh *strictHandler) RejectNode(ctx echo.Context, execution ExecutionParam, node NodeParam, params RejectNodeParams) error {
+	var request RejectNodeRequestObject
+
+	request.Execution = execution
+	request.Node = node
+	request.Params = params
+
+	var body RejectNodeJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RejectNode(ctx.Request().Context(), request.(RejectNodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RejectNode")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RejectNodeResponseObject); ok {
+		return validResponse.VisitRejectNodeResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

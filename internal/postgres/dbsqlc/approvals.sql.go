@@ -12,10 +12,10 @@ import (
 	"github.com/google/uuid"
 )
 
-const approvalDecide = `-- name: ApprovalDecide :many
+const approvalDecide = `-- name: ApprovalDecide :execrows
 WITH decided AS (
     UPDATE node_runs SET status = $6, outputs = $7, error = $8, decision = $7, finished_at = clock_timestamp()
-    WHERE node_runs.execution_id = $2 AND node_runs.id = $4 AND status = 'waiting'
+    WHERE node_runs.execution_id = $2 AND node_runs.id = $4::uuid AND status = 'waiting'
     RETURNING node_runs.id
 ), signaled AS (
     UPDATE executions SET signal = signal + 1, last_seq = last_seq + 1
@@ -23,24 +23,23 @@ WITH decided AS (
     RETURNING last_seq
 )
 INSERT INTO execution_events (day, execution_id, seq, type, node_run_id, data)
-SELECT $1, $2, s.last_seq, $3, $4, $5 FROM signaled s
-RETURNING node_run_id
+SELECT $1, $2, s.last_seq, $3, $4::uuid, $5 FROM signaled s
 `
 
 type ApprovalDecideParams struct {
 	Day         time.Time
 	ExecutionID uuid.UUID
 	Type        string
-	ID          *uuid.UUID
+	ID          uuid.UUID
 	Event       []byte
 	Status      string
 	Outputs     []byte
 	Error       []byte
 }
 
-// Under the execution's lock: the decision, its event and the signal. No row: it does not wait any more.
-func (q *Queries) ApprovalDecide(ctx context.Context, arg ApprovalDecideParams) ([]*uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, approvalDecide,
+// Under the execution's lock: the decision, its event and the signal. No row: it does not wait.
+func (q *Queries) ApprovalDecide(ctx context.Context, arg ApprovalDecideParams) (int64, error) {
+	result, err := q.db.Exec(ctx, approvalDecide,
 		arg.Day,
 		arg.ExecutionID,
 		arg.Type,
@@ -51,21 +50,9 @@ func (q *Queries) ApprovalDecide(ctx context.Context, arg ApprovalDecideParams) 
 		arg.Error,
 	)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	defer rows.Close()
-	items := []*uuid.UUID{}
-	for rows.Next() {
-		var node_run_id *uuid.UUID
-		if err := rows.Scan(&node_run_id); err != nil {
-			return nil, err
-		}
-		items = append(items, node_run_id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+	return result.RowsAffected(), nil
 }
 
 const approvalGet = `-- name: ApprovalGet :one
@@ -94,43 +81,4 @@ func (q *Queries) ApprovalGet(ctx context.Context, executionID uuid.UUID, nodeKe
 		&i.Overdue,
 	)
 	return i, err
-}
-
-const approvalWaiting = `-- name: ApprovalWaiting :many
-SELECT node_key, index, prompt, due_at FROM node_runs
-WHERE execution_id = $1 AND status = 'waiting'
-ORDER BY node_key, index
-`
-
-type ApprovalWaitingRow struct {
-	NodeKey string
-	Index   int32
-	Prompt  []byte
-	DueAt   *time.Time
-}
-
-// What an execution waits for. Index: node_runs_waiting.
-func (q *Queries) ApprovalWaiting(ctx context.Context, executionID uuid.UUID) ([]ApprovalWaitingRow, error) {
-	rows, err := q.db.Query(ctx, approvalWaiting, executionID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []ApprovalWaitingRow{}
-	for rows.Next() {
-		var i ApprovalWaitingRow
-		if err := rows.Scan(
-			&i.NodeKey,
-			&i.Index,
-			&i.Prompt,
-			&i.DueAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }

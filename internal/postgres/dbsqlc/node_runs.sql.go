@@ -105,6 +105,50 @@ func (q *Queries) NodeRunList(ctx context.Context, executionID uuid.UUID) ([]Nod
 	return items, nil
 }
 
+const nodeRunListWaiting = `-- name: NodeRunListWaiting :many
+SELECT n.node_key, n.index, (n.status <> 'waiting')::bool AS retry, n.prompt, COALESCE(n.due_at, n.retry_at) AS due_at
+FROM node_runs n
+WHERE n.execution_id = $1 AND (n.status = 'waiting' OR n.retry_at IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM node_runs later
+    WHERE later.execution_id = n.execution_id AND later.node_key = n.node_key AND later.index = n.index AND later.attempt > n.attempt))
+ORDER BY n.node_key, n.index
+`
+
+type NodeRunListWaitingRow struct {
+	NodeKey string
+	Index   int32
+	Retry   bool
+	Prompt  []byte
+	DueAt   *time.Time
+}
+
+// What a parked execution waits for: decisions, times, and the pause before a node runs again. Index: node_runs_pkey.
+func (q *Queries) NodeRunListWaiting(ctx context.Context, executionID uuid.UUID) ([]NodeRunListWaitingRow, error) {
+	rows, err := q.db.Query(ctx, nodeRunListWaiting, executionID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []NodeRunListWaitingRow{}
+	for rows.Next() {
+		var i NodeRunListWaitingRow
+		if err := rows.Scan(
+			&i.NodeKey,
+			&i.Index,
+			&i.Retry,
+			&i.Prompt,
+			&i.DueAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const nodeRunUpsertMany = `-- name: NodeRunUpsertMany :exec
 INSERT INTO node_runs (id, execution_id, node_key, index, attempt, status, sandbox_id, shim_protocol, exit_code, error, outputs, summary,
     prompt, due_at, retry_at, started_at, finished_at)
