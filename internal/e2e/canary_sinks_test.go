@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ type sinks struct {
 	i         *installation
 	execution string
 	content   map[string][]byte
+	planted   string
 
 	watching sync.WaitGroup
 	stop     context.CancelFunc
@@ -37,15 +39,23 @@ func (s *sinks) add(name string, parts ...[]byte) {
 	s.content[name] = bytes.Join(append(parts, s.content[name]), []byte{'\n'})
 }
 
-// find returns the sinks that hold a text: as it is, or as a JSON document writes it.
+// find returns the sinks that hold a text: as it is, or as a JSON document writes it, with the characters of HTML escaped or not.
 func (s *sinks) find(text string) []string {
-	quoted, err := json.Marshal(text)
-	if err != nil {
-		s.i.t.Fatal(err)
+	written := [][]byte{[]byte(text)}
+	for _, html := range []bool{true, false} {
+		var quoted bytes.Buffer
+		encoder := json.NewEncoder(&quoted)
+		encoder.SetEscapeHTML(html)
+		if err := encoder.Encode(text); err != nil {
+			s.i.t.Fatal(err)
+		}
+		line := bytes.TrimSpace(quoted.Bytes())
+		written = append(written, line[1:len(line)-1])
 	}
+	written = append(written, bytes.ReplaceAll(written[2], []byte(`\u2028`), []byte("\u2028"))) // as PostgreSQL does
 	var found []string
 	for name, content := range s.content {
-		if bytes.Contains(content, []byte(text)) || bytes.Contains(content, quoted[1:len(quoted)-1]) {
+		if slices.ContainsFunc(written, func(w []byte) bool { return bytes.Contains(content, w) }) {
 			found = append(found, name)
 		}
 	}
@@ -53,8 +63,62 @@ func (s *sinks) find(text string) []string {
 	return found
 }
 
+// refusals asks for what is refused, with secrets in it: the answers must not repeat them.
+func (s *sinks) refusals(c canary) {
+	s.i.t.Helper()
+	for key, value := range c.values {
+		for _, body := range []map[string]any{
+			{"value": value, c.marker: value}, {"value": value, "mask": value}, {"value": []string{value}}, {"valeu": value},
+			{"value": strings.Repeat(value, 70_000/len(value))},
+		} {
+			status, answer := s.ask(http.MethodPut, s.i.url+"/api/v1/workflows/canary/secrets/"+key, body)
+			if status/100 != 4 {
+				s.i.t.Errorf("setting %s with what is not a secret: %d", key, status)
+			}
+			s.add("problems", answer)
+		}
+	}
+}
+
+// plant writes the marker where the processes write what they log, and has it in what they answer to whoever scrapes them.
+func (s *sinks) plant(marker string) {
+	t := s.i.t
+	t.Helper()
+	s.planted = marker
+	for _, p := range []*proc{s.i.serve, s.i.worker} {
+		for descriptor, written := range map[int]*lockedBuffer{1: &p.out, 2: &p.err} {
+			file, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", p.cmd.Process.Pid, descriptor), os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := fmt.Fprintf(file, "planted %s\n", marker); err != nil {
+				t.Fatal(err)
+			}
+			if err := file.Close(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, func() error {
+				if !bytes.Contains(written.Bytes(), []byte(marker)) {
+					return fmt.Errorf("what is written to descriptor %d of foundry %s does not arrive", descriptor, p.name)
+				}
+				return nil
+			})
+		}
+	}
+}
+
+// scrape reads metrics through a relay that adds what was planted.
+func (s *sinks) scrape(url string) []byte {
+	s.i.t.Helper()
+	relay := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, "%s# planted %s\n", s.get(url, ""), s.planted) // the reader notices
+	}))
+	defer relay.Close()
+	return s.get(relay.URL, "")
+}
+
 // mustFind proves the search: what was planted in a sink is found there. The marker went through the workflow, the command line and a secret's
-// name; of what the processes themselves write, something that they always write stands for it.
+// name, and was planted where the processes themselves write.
 func (s *sinks) mustFind(marker string) {
 	t := s.i.t
 	t.Helper()
@@ -66,19 +130,22 @@ func (s *sinks) mustFind(marker string) {
 	for name, content := range s.dump() {
 		s.content[name] = content
 	}
-	planted := map[string]string{
-		"serve output": "control plane starts", "worker output": "worker starts",
-		"serve metrics": "foundry_", "worker metrics": "foundry_worker_held",
+	// Beside the marker, something that only the real one has.
+	for name, text := range map[string]string{
+		"serve stdout": "control plane starts", "worker stdout": "worker starts",
+		"serve metrics": "foundry_http_request_duration", "worker metrics": "foundry_worker_held",
+	} {
+		if !slices.Contains(s.find(text), name) {
+			t.Errorf("%q is not found in: %s", text, name)
+		}
 	}
 	for _, name := range []string{
+		"serve stdout", "serve stderr", "worker stdout", "worker stderr", "serve metrics", "worker metrics", "problems",
 		"GET execution", "GET nodes", "GET events", "event stream", "GET logs", "GET logs of print", "GET lists", "the terminal that follows", "command lines",
 		"database planted_text", "database planted_jsonb", "database planted_bytea", "database execution_data", "database node_runs",
 		"database secrets", "database audit_log",
 	} {
-		planted[name] = marker
-	}
-	for name, text := range planted {
-		if !slices.Contains(s.find(text), name) {
+		if !slices.Contains(s.find(marker), name) {
 			t.Errorf("what was planted is not found in: %s", name)
 		}
 	}
@@ -120,24 +187,44 @@ func (s *sinks) collect(execution string, workerPort int) {
 	for _, path := range []string{"/executions", "/workflows", "/workflows/" + workflow, "/workflows/" + workflow + "/secrets", "/audit"} {
 		s.add("GET lists", s.get(s.i.url+"/api/v1"+path, ""))
 	}
-	s.add("serve output", s.i.serve.out.Bytes(), s.i.serve.err.Bytes())
-	s.add("worker output", s.i.worker.out.Bytes(), s.i.worker.err.Bytes())
-	s.add("serve metrics", s.get(s.i.url+"/metrics", ""))
+	s.add("serve stdout", s.i.serve.out.Bytes())
+	s.add("serve stderr", s.i.serve.err.Bytes())
+	s.add("worker stdout", s.i.worker.out.Bytes())
+	s.add("worker stderr", s.i.worker.err.Bytes())
+	s.add("serve metrics", s.scrape(s.i.url+"/metrics"))
 	if workerPort != 0 {
-		s.add("worker metrics", s.get(fmt.Sprintf("http://127.0.0.1:%d/metrics", workerPort), ""))
+		s.add("worker metrics", s.scrape(fmt.Sprintf("http://127.0.0.1:%d/metrics", workerPort)))
 	}
 }
 
 func (s *sinks) get(url, accept string) []byte {
 	s.i.t.Helper()
-	req, err := http.NewRequestWithContext(s.i.t.Context(), http.MethodGet, url, nil)
+	status, text := s.send(http.MethodGet, url, http.NoBody, "Accept", accept)
+	if status != http.StatusOK {
+		s.i.t.Errorf("GET %s: %d %s", url, status, tail(string(text)))
+	}
+	return text
+}
+
+// ask sends a JSON body.
+func (s *sinks) ask(method, url string, body any) (status int, answer []byte) {
+	s.i.t.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		s.i.t.Fatal(err)
+	}
+	return s.send(method, url, bytes.NewReader(text), "Content-Type", "application/json")
+}
+
+// send sends a request with one header beside the token.
+func (s *sinks) send(method, url string, body io.Reader, header, value string) (status int, answer []byte) {
+	s.i.t.Helper()
+	req, err := http.NewRequestWithContext(s.i.t.Context(), method, url, body)
 	if err != nil {
 		s.i.t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+s.i.token)
-	if accept != "" {
-		req.Header.Set("Accept", accept)
-	}
+	req.Header.Set(header, value)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		s.i.t.Fatal(err)
@@ -147,10 +234,7 @@ func (s *sinks) get(url, accept string) []byte {
 	if err != nil {
 		s.i.t.Fatal(err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		s.i.t.Errorf("GET %s: %d %s", url, resp.StatusCode, tail(string(text)))
-	}
-	return text
+	return resp.StatusCode, text
 }
 
 // pages reads a list of events to its end.
@@ -171,7 +255,7 @@ func (s *sinks) pages(url string) []byte {
 	}
 }
 
-// dump reads every row of every table: as text, and the bytes of bytea columns as they are.
+// dump reads every column of every table: bytes as they are, the rest as text. (A row as text doubles its quotes and backslashes.)
 func (s *sinks) dump() map[string][]byte {
 	t := s.i.t
 	t.Helper()
@@ -181,29 +265,30 @@ func (s *sinks) dump() map[string][]byte {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	collect := func(sql string) [][]byte {
-		rows, err := conn.Query(ctx, sql)
+	rows, err := conn.Query(ctx, `SELECT table_name, format(
+			CASE data_type WHEN 'bytea' THEN 'SELECT %1$I FROM %2$I WHERE %1$I IS NOT NULL' ELSE 'SELECT convert_to(%1$I::text, ''UTF8'') FROM %2$I WHERE %1$I IS NOT NULL' END,
+			column_name, table_name)
+		FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+		WHERE table_schema = 'public' AND table_type = 'BASE TABLE'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	columns, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct{ Table, Query string }])
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := map[string][]byte{}
+	for _, column := range columns {
+		rows, err := conn.Query(ctx, column.Query)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%s: %v", column.Query, err)
 		}
 		values, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
 		if err != nil {
-			t.Fatalf("%s: %v", sql, err)
+			t.Fatalf("%s: %v", column.Query, err)
 		}
-		return values
-	}
-	content := map[string][]byte{}
-	for _, table := range collect(`SELECT convert_to(format('%I.%I', table_schema, table_name), 'UTF8') FROM information_schema.tables
-		WHERE table_schema NOT IN ('pg_catalog', 'information_schema') AND table_type = 'BASE TABLE'`) {
-		name := "database " + strings.TrimPrefix(string(table), "public.")
-		content[name] = bytes.Join(collect(fmt.Sprintf("SELECT convert_to(r::text, 'UTF8') FROM %s AS r", table)), []byte{'\n'})
-	}
-	for _, column := range collect(`SELECT convert_to(format('SELECT %I FROM %I.%I WHERE %1$I IS NOT NULL', column_name, table_schema, table_name), 'UTF8')
-		FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
-		WHERE table_schema = 'public' AND data_type = 'bytea' AND table_type = 'BASE TABLE'`) {
-		_, table, _ := strings.Cut(string(column), "public.")
-		table, _, _ = strings.Cut(table, " ")
-		content["database "+table] = append(content["database "+table], bytes.Join(collect(string(column)), nil)...)
+		name := "database " + column.Table
+		content[name] = bytes.Join(append(values, content[name]), []byte{'\n'})
 	}
 	if len(content) < 15 {
 		t.Errorf("the database has only %d tables", len(content))
