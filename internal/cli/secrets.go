@@ -97,6 +97,9 @@ func (a *app) setSecret(ctx context.Context, workflow, key string, mask bool) er
 	if err != nil {
 		return err
 	}
+	if mask && value != "" && len(value) < secret.MinMaskedLen {
+		return usage("A value of less than %d bytes would mask ordinary text; with --no-mask it is stored, and shown where it is printed.", secret.MinMaskedLen)
+	}
 	var stored client.SecretStored
 	answer, err := s.call(ctx, request{
 		method: http.MethodPut, path: secretPath(workflow, key), body: client.SecretValue{Value: value, Mask: &mask},
