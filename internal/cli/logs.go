@@ -32,7 +32,7 @@ func (a *app) logsCommand() *cobra.Command {
 		Long: "Write the output of an execution (id or WORKFLOW#NUMBER), byte for byte as it was recorded.\n\n" +
 			"Without --node every node's output comes behind a header line. With -f it goes on until the execution has ended,\n" +
 			"through any interruption of the connection; Ctrl-C stops the writing, not the execution. With --json, every line is\n" +
-			"a log event of the API.",
+			"a log event of the API. When a node asks for a decision, a line on standard error says so.",
 		Example: "foundry logs hello#7 --node tell -f",
 		Args:    takes("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -74,6 +74,9 @@ func (a *app) logs(ctx context.Context, name string, choice logChoice, follow bo
 	}
 	w := &logWriter{app: a, choice: choice}
 	if follow {
+		if !a.json {
+			w.waiting = a.tellWaiting(ctx, s, id)
+		}
 		return (&follower{server: s, execution: id, logs: choice.parameter(), handle: w.add, lost: a.lost}).run(ctx)
 	}
 	return s.eachEvent(ctx, id, choice.parameter(), w.add)
@@ -159,9 +162,13 @@ type logWriter struct {
 	choice  logChoice
 	last    run // whose output was written last
 	written bool
+	waiting func(client.Event) error // nil, or told of nodes that begin to wait
 }
 
 func (w *logWriter) add(event client.Event) error {
+	if event.Type == "node.waiting" && w.waiting != nil {
+		return w.waiting(event)
+	}
 	if event.Type != "log" || event.Node == nil {
 		return nil
 	}

@@ -119,7 +119,7 @@ func (a *app) showEvents(ctx context.Context, s *server, id uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	v := newView(term)
+	v := newView(term, id)
 	begun, once := make(chan struct{}), sync.Once{}
 	f.handle = func(event client.Event) error {
 		if event.Type != "execution.queued" {

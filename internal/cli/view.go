@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"foundry/api/client"
 )
@@ -30,7 +33,8 @@ type stream struct {
 // `fetch: completed in 1.2 s` for what happens. On a terminal every running node also has a line
 // with the time that it takes. add and tick may be called concurrently.
 type view struct {
-	term *terminal
+	term      *terminal
+	execution uuid.UUID // as commands name it
 
 	mu      sync.Mutex
 	partial map[stream]*lineBuffer
@@ -44,10 +48,11 @@ type runningNode struct {
 	label   string
 	started time.Time // by the event
 	seen    time.Time // by our clock
+	waits   bool      // for a decision or a time
 }
 
-func newView(t *terminal) *view {
-	return &view{term: t, partial: map[stream]*lineBuffer{}, colours: map[string]colour{}}
+func newView(t *terminal, execution uuid.UUID) *view {
+	return &view{term: t, execution: execution, partial: map[stream]*lineBuffer{}, colours: map[string]colour{}}
 }
 
 // eventData is what the view reads of an event's data; each type of event has some of it.
@@ -58,6 +63,7 @@ type eventData struct {
 	DelayMS   int64           `json:"delay_ms"`
 	ExitCode  *int            `json:"exit_code"`
 	Error     *client.Failure `json:"error"`
+	waitingData
 }
 
 // add shows one event.
@@ -92,11 +98,13 @@ func runOf(event client.Event) run {
 }
 
 // label is how a node run is called: index 0 goes without saying.
-func (r run) label() string {
-	if r.index == 0 {
-		return r.node
+func (r run) label() string { return labelOf(r.node, r.index) }
+
+func labelOf(node string, index int) string {
+	if index == 0 {
+		return node
 	}
-	return r.node + " " + strconv.Itoa(r.index)
+	return node + " " + strconv.Itoa(index)
 }
 
 func (v *view) addLog(event client.Event) error {
@@ -140,6 +148,8 @@ func (v *view) addExecution(event client.Event, data eventData) {
 	switch event.Type {
 	case "execution.started":
 		v.started = event.Time
+	case "execution.waiting":
+		v.addParked(data.waitingData)
 	case "execution.cancel_requested":
 		v.say("execution", yellow, "cancel requested")
 	case "sandbox.waiting":
@@ -165,16 +175,18 @@ func (v *view) addNode(event client.Event, data eventData) {
 		v.say(r.label(), dim, text)
 	case "node.attached":
 		v.say(r.label(), dim, "followed by another worker")
+	case "node.waiting":
+		v.addWaiting(r, data.waitingData)
 	case "node.retrying":
 		v.say(r.label(), yellow, "tried again in "+seconds(time.Duration(data.DelayMS)*time.Millisecond))
 	case "node.completed":
-		v.ended(event, r, green, "completed", "")
+		v.ended(event, r, green, "completed", explainDecision(data.Decision))
 	case "node.skipped":
 		v.ended(event, r, dim, "skipped", data.Reason)
 	case "node.canceled", "node.interrupted":
 		v.ended(event, r, yellow, event.Type[len("node."):], data.explain())
 	case "node.failed":
-		v.ended(event, r, red, "failed", data.explain())
+		v.ended(event, r, red, "failed", cmp.Or(explainDecision(data.Decision), data.explain()))
 	case "node.timed_out":
 		v.ended(event, r, red, "timed out", data.explain())
 	case "warning":
@@ -214,7 +226,11 @@ func (v *view) close() { v.term.show(nil) }
 func (v *view) progress(now time.Time) []string {
 	lines := make([]string, len(v.running))
 	for i, n := range v.running {
-		lines[i] = fmt.Sprintf("  %s  running  %s", n.label, seconds(now.Sub(n.seen)))
+		word := "running"
+		if n.waits {
+			word = "waiting"
+		}
+		lines[i] = fmt.Sprintf("  %s  %s  %s", n.label, word, seconds(now.Sub(n.seen)))
 	}
 	return lines
 }

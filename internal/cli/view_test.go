@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"foundry/api/client"
 )
@@ -83,7 +84,7 @@ func TestViewOfPlainLines(t *testing.T) {
 		"warning: Something is odd.",
 	}
 	var out bytes.Buffer
-	v := newView(newTerminal(&out, false))
+	v := newView(newTerminal(&out, false), uuid.Nil)
 	for _, event := range h.events {
 		if err := v.add(event); err != nil {
 			t.Fatal(err)
@@ -100,7 +101,7 @@ func TestViewOfPlainLines(t *testing.T) {
 func TestViewKeepsOddBytesWhereNoTerminalIs(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	v := newView(newTerminal(&out, false))
+	v := newView(newTerminal(&out, false), uuid.Nil)
 	h := new(history).add("log", "fetch", 1, client.LogChunk{Stream: "stdout", Base64: []byte("a\x00\xff\r\x1b[2Jb\n")})
 	if err := v.add(h.events[0]); err != nil {
 		t.Fatal(err)
@@ -114,7 +115,7 @@ func TestViewOnATerminal(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	term := &terminal{out: &out, size: func() (int, int) { return 40, 10 }}
-	v := newView(term)
+	v := newView(term, uuid.Nil)
 	h := new(history).
 		add("node.started", "fetch", 1, none{}).
 		log("stdout", "a\x1b[2Jb\n").
