@@ -160,7 +160,8 @@ func (a *app) printNext(stack devstack.Stack, term *terminal) {
 	for _, line := range [][2]string{
 		{"foundry run hello -i who=you --follow", "run it again"},
 		{"foundry executions", "see what has run"},
-		{"foundry validate FILE", "check a workflow of yours"},
+		{"foundry init", "write a first workflow of your own"},
+		{"foundry validate FILE", "check it"},
 		{"foundry workflow push FILE", "and store it"},
 	} {
 		term.printf("  %-40s %s", line[0], term.paint(dim, line[1]))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"foundry/api/client"
 	"foundry/internal/errs"
@@ -81,6 +82,9 @@ func report(w io.Writer, err error, interrupted bool) int {
 func reportRefusal(w io.Writer, e *refusal) int {
 	fmt.Fprintf(w, "foundry: %s\n", e.Error())
 	for _, detail := range e.problem.Errors {
+		if len(e.problem.Errors) == 1 && strings.Contains(e.Error(), detail.Detail) {
+			continue // the sentence says it already
+		}
 		fmt.Fprintf(w, "  %s: %s\n", detail.Pointer, detail.Detail)
 	}
 	if e.status >= http.StatusInternalServerError && e.problem.RequestID != "" {
@@ -88,7 +92,7 @@ func reportRefusal(w io.Writer, e *refusal) int {
 	}
 	switch e.status {
 	case http.StatusUnauthorized:
-		fmt.Fprintln(w, "  Set FOUNDRY_TOKEN to a valid token; `foundry admin token` makes one.")
+		fmt.Fprintln(w, "  Set FOUNDRY_TOKEN to a valid token, or use `foundry login`; `foundry admin token` makes one.")
 		return exitCredentials
 	case http.StatusForbidden:
 		return exitCredentials

@@ -20,6 +20,10 @@ func TestReport(t *testing.T) {
 	invalid := &refusal{status: http.StatusUnprocessableEntity, problem: client.Problem{
 		Detail: "The inputs are refused.", Errors: []client.ProblemError{{Pointer: "/inputs/n", Detail: "Is missing."}},
 	}}
+	repeated := &refusal{status: http.StatusBadRequest, problem: client.Problem{
+		Detail: "The body is not what this address reads (/priority): Must be from -10 to 10.",
+		Errors: []client.ProblemError{{Pointer: "/priority", Detail: "Must be from -10 to 10."}},
+	}}
 	tests := []struct {
 		name        string
 		err         error
@@ -32,9 +36,10 @@ func TestReport(t *testing.T) {
 		{"usage", usage("Do %s.", "this"), false, 2, "foundry: Do this.\n"},
 		{"not found", refuse(404), false, 1, "foundry: It does not work.\n"},
 		{"a fault of the server", refuse(500), false, 1, "foundry: It does not work.\n  The server's log has more under request r-1.\n"},
-		{"no credentials", refuse(401), false, 4, "foundry: It does not work.\n  Set FOUNDRY_TOKEN to a valid token; `foundry admin token` makes one.\n"},
+		{"no credentials", refuse(401), false, 4, "foundry: It does not work.\n  Set FOUNDRY_TOKEN to a valid token, or use `foundry login`; `foundry admin token` makes one.\n"},
 		{"not allowed", refuse(403), false, 4, "foundry: It does not work.\n"},
 		{"details", invalid, false, 1, "foundry: The inputs are refused.\n  /inputs/n: Is missing.\n"},
+		{"a detail that the sentence has", repeated, false, 1, "foundry: The body is not what this address reads (/priority): Must be from -10 to 10.\n"},
 		{"no problem document", &refusal{status: 502}, false, 1, "foundry: The server answered 502 Bad Gateway.\n"},
 		{"our errors", errs.E(errs.Conflict, "Taken.").Because(errors.New("why")), false, 1, "foundry: Taken.\n  why\n"},
 		{"other errors", errors.New("boom"), false, 1, "foundry: boom\n"},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"foundry/internal/errs"
 	"foundry/internal/workflow"
@@ -124,9 +125,17 @@ func printDiagnostics(w io.Writer, name string, source []byte, list workflow.Dia
 		}
 		line := []rune(strings.TrimRight(lines[d.Line-1], "\r"))
 		number := fmt.Sprintf("%4d", d.Line)
-		fmt.Fprintf(w, "%s | %s\n", number, string(line))
+		fmt.Fprintf(w, "%s | %s\n", number, strings.Map(printable, string(line)))
 		fmt.Fprintf(w, "%s | %s\n", strings.Repeat(" ", len(number)), underline(line, d))
 	}
+}
+
+// printable is what a terminal may be shown of a text that anybody wrote: no escape sequences, and as many characters.
+func printable(r rune) rune {
+	if r == '\t' || unicode.IsPrint(r) {
+		return r
+	}
+	return unicode.ReplacementChar
 }
 
 // underline puts carets below the fault; tabs before it stay tabs, so that they line up.

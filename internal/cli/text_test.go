@@ -167,3 +167,21 @@ func TestRequestSendsFilesAsAForm(t *testing.T) {
 		t.Errorf("parts (-want +got):\n%s", diff)
 	}
 }
+
+// TestDiagnosticsAreSafeToShow sends a terminal nothing that it would act upon.
+func TestDiagnosticsAreSafeToShow(t *testing.T) {
+	t.Parallel()
+	for _, source := range []string{"name: x\n\x1b]0;owned\x07nodes: 1\x1b[31m\n", "\x1b[2J\xff\xfe", "name: \u202ex\nnodes: {a: {run: \"\u0085\"}, b: {rnu: \u009b}}\n"} {
+		_, diagnostics := workflow.Compile([]byte(source))
+		if !diagnostics.Failed() {
+			t.Fatalf("%q has no faults", source)
+		}
+		var out bytes.Buffer
+		printDiagnostics(&out, "w.yaml", []byte(source), diagnostics)
+		for _, r := range out.String() {
+			if r != '\n' && r != '\t' && printable(r) != r {
+				t.Errorf("%q is shown with %q:\n%q", source, r, out.String())
+			}
+		}
+	}
+}

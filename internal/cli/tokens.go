@@ -25,6 +25,9 @@ func (a *app) tokensCommand() *cobra.Command {
 		Example: "foundry tokens create ci --scope executions:write --expires-days 30",
 		Args:    takes("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if days < 1 {
+				return usage("--expires-days is 1 or more.")
+			}
 			return a.createToken(cmd.Context(), client.NewToken{
 				Name: args[0], Scopes: scopesOf(scopes), Role: client.Role(role), ExpiresInDays: days,
 			})

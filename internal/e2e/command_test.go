@@ -160,7 +160,7 @@ func TestExitCodes(t *testing.T) {
 		{"queued only", nil, []string{"run", "bad"}, 0, " is queued: ", ""},
 		{"typed inputs", nil, []string{"run", "typed", "-f", "-i", "n=4", "-i", `o={"k": "v"}`}, 0, "k: v\n  n: 4\n", ""},
 		{"mistyped input", nil, []string{"run", "typed", "-i", "n=four"}, 2, "", `The input "n" is a whole number; "four" is not.`},
-		{"refused input", nil, []string{"run", "typed", "-i", "n=6"}, 1, "", "/inputs/n"},
+		{"refused input", nil, []string{"run", "typed", "-i", "n=6"}, 1, "", `foundry: The input "n" must be at most 5, not 6.`},
 		{"unknown workflow", nil, []string{"run", "none"}, 1, "", "foundry workflow push FILE"},
 		{"unknown command", nil, []string{"rum"}, 2, "", `Did you mean "run"?`},
 		{"unknown flag", nil, []string{"run", "--fast", "good"}, 2, "", "--help"},
