@@ -1203,6 +1203,9 @@ type TokenCreated struct {
 type TokenInfo struct {
 	ID   openapi_types.UUID `json:"id"`
 	Name string             `json:"name"`
+
+	// UserID Of the person who made it; null for a token that nobody stands behind.
+	UserID *openapi_types.UUID `json:"user_id"`
 }
 
 // TokenPage defines model for TokenPage.
@@ -1921,9 +1924,9 @@ type ClientInterface interface {
 	// Corresponds with GET /members (the `ListMembers` operationId).
 	ListMembers(ctx context.Context, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RemoveMember Remove a member
+	// RemoveMember Remove a member, or leave
 	//
-	// Ends the member's sessions in the organization and deletes its API tokens. The last owner stays (409).
+	// Ends the member's sessions in the organization and deletes its API tokens. Everybody may remove themselves: that is how to leave. The last owner stays (409).
 	//
 	// Corresponds with DELETE /members/{user} (the `RemoveMember` operationId).
 	RemoveMember(ctx context.Context, user openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2621,9 +2624,9 @@ func (c *Client) ListMembers(ctx context.Context, params *ListMembersParams, req
 	return c.Client.Do(req)
 }
 
-// RemoveMember Remove a member
+// RemoveMember Remove a member, or leave
 //
-// Ends the member's sessions in the organization and deletes its API tokens. The last owner stays (409).
+// Ends the member's sessions in the organization and deletes its API tokens. Everybody may remove themselves: that is how to leave. The last owner stays (409).
 //
 // Corresponds with DELETE /members/{user} (the `RemoveMember` operationId).
 func (c *Client) RemoveMember(ctx context.Context, user openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5906,9 +5909,9 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /members (the `ListMembers` operationId).
 	ListMembersWithResponse(ctx context.Context, params *ListMembersParams, reqEditors ...RequestEditorFn) (*ListMembersResponse, error)
 
-	// RemoveMemberWithResponse Remove a member
+	// RemoveMemberWithResponse Remove a member, or leave
 	//
-	// Ends the member's sessions in the organization and deletes its API tokens. The last owner stays (409).
+	// Ends the member's sessions in the organization and deletes its API tokens. Everybody may remove themselves: that is how to leave. The last owner stays (409).
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8760,9 +8763,9 @@ func (c *ClientWithResponses) ListMembersWithResponse(ctx context.Context, param
 	return ParseListMembersResponse(rsp)
 }
 
-// RemoveMemberWithResponse Remove a member
+// RemoveMemberWithResponse Remove a member, or leave
 //
-// Ends the member's sessions in the organization and deletes its API tokens. The last owner stays (409).
+// Ends the member's sessions in the organization and deletes its API tokens. Everybody may remove themselves: that is how to leave. The last owner stays (409).
 //
 // Returns a wrapper object for the known response body format(s).
 //

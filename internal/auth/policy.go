@@ -22,12 +22,13 @@ const (
 	ExecutionRun    Action = "execution.run" // also rerun
 	ExecutionCancel Action = "execution.cancel"
 	ApprovalDecide  Action = "approval.decide" // of who may run the workflow; the approval may ask for roles besides (RequireRole)
-	SecretManage    Action = "secret.manage" // list, set, test, delete
+	SecretManage    Action = "secret.manage"   // list, set, test, delete
 	SecretReveal    Action = "secret.reveal"
 	TokenManage     Action = "token.manage"  // one's own
 	TokenOversee    Action = "token.oversee" // everybody's
 	MemberRead      Action = "member.read"
 	MemberManage    Action = "member.manage" // roles and invitations
+	MemberLeave     Action = "member.leave"  // take oneself out
 	AccountManage   Action = "account.manage"
 	AuditRead       Action = "audit.read"
 	WorkerRead      Action = "worker.read"
@@ -86,6 +87,8 @@ func rules(action Action) (r rule, ok bool) {
 		return rule{always, always, always, "members:read", "see members"}, true
 	case MemberManage:
 		return rule{always, never, never, "members:write", "manage members"}, true
+	case MemberLeave:
+		return rule{always, always, always, "members:write", "leave the organization"}, true
 	case AccountManage:
 		return rule{always, always, always, "", "manage the account of a person; sign in instead of using an API token"}, true
 	case AuditRead:

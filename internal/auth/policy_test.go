@@ -32,6 +32,7 @@ var policy = []struct { //nolint:gochecknoglobals // the table of two tests
 	{TokenOversee, "O A", "O A", "tokens:write"},
 	{MemberRead, "O A E V", "O A E V", "members:read"},
 	{MemberManage, "O A", "O A", "members:write"},
+	{MemberLeave, "O A E V", "O A E V", "members:write"},
 	{AccountManage, "O A E V", "O A E V", ""},
 	{AuditRead, "O A", "O A", "audit:read"},
 	{WorkerRead, "O A E V", "O A E V", "machines:read"},

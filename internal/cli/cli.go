@@ -64,7 +64,7 @@ func newRoot(a *app) *cobra.Command {
 		a.initCommand(), a.workflowCommand(), a.validateCommand(),
 		a.runCommand(), a.logsCommand(), a.executionsCommand(), a.approveCommand(), a.rejectCommand(), a.cancelCommand(),
 		a.secretsCommand(),
-		a.keygenCommand(), a.loginCommand(), a.tokensCommand(), a.adminCommand(), a.versionCommand(),
+		a.keygenCommand(), a.loginCommand(), a.tokensCommand(), a.membersCommand(), a.adminCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -30,38 +30,44 @@ type login struct {
 }
 
 func (a *app) loginCommand() *cobra.Command {
-	return &cobra.Command{
+	var as account
+	cmd := &cobra.Command{
 		Use:   "login URL",
 		Short: "Remember a server and an API token",
 		Long: "Ask for an API token, or read it from the standard input, check it with the server, and keep both in a file that only you\n" +
-			"can read. Commands use them where neither FOUNDRY_URL nor a `foundry dev` says otherwise.",
-		Args: takes("URL"),
+			"can read. Commands use them where neither FOUNDRY_URL nor a `foundry dev` says otherwise.\n\n" +
+			"With --email, ask for the password of that account instead, and make a token with it, which `foundry tokens list` shows and\n" +
+			"`foundry tokens rm` revokes. It is good for 90 days. The password is not kept.",
+		Example: "foundry login https://foundry.example.com --email ada@example.com",
+		Args:    takes("URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.login(cmd.Context(), args[0])
+			return a.login(cmd.Context(), args[0], as)
 		},
 	}
+	cmd.Flags().StringVar(&as.email, "email", "", "sign in as this person, with a password")
+	cmd.Flags().StringVar(&as.organization, "organization", "", "the slug of the organization, for a person of several; with --email")
+	return cmd
 }
 
-func (a *app) login(ctx context.Context, address string) error {
+func (a *app) login(ctx context.Context, address string, as account) error {
 	file, err := loginPath()
 	if err != nil {
 		return err
 	}
-	token, err := a.readSecret("API token: ")
-	if err != nil {
-		return err
-	}
-	s, err := newServer(address, token)
+	s, err := newServer(address, "")
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	if s.token, err = a.tokenFor(ctx, s, as); err != nil {
+		return err
+	}
 	var me client.Me
 	answer, err := s.call(ctx, request{method: http.MethodGet, path: []string{"me"}}, &me)
 	if err != nil {
 		return err
 	}
-	if err := writeLogin(file, login{URL: s.base.String(), Token: token}); err != nil {
+	if err := writeLogin(file, login{URL: s.base.String(), Token: s.token}); err != nil {
 		return err
 	}
 	if a.json {
@@ -71,7 +77,7 @@ func (a *app) login(ctx context.Context, address string) error {
 	return nil
 }
 
-// readSecret reads one line, which a terminal does not show. It is never an argument: those are seen by everybody on the machine.
+// readSecret reads one line, without its end, which a terminal does not show. It is never an argument: those are seen by everybody on the machine.
 func (a *app) readSecret(prompt string) (string, error) {
 	var line string
 	if file, ok := a.In.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
@@ -89,8 +95,8 @@ func (a *app) readSecret(prompt string) (string, error) {
 			return "", fmt.Errorf("reading the standard input: %w", err)
 		}
 	}
-	line = strings.TrimSpace(line)
-	if line == "" {
+	line = strings.TrimRight(line, "\r\n")
+	if strings.TrimSpace(line) == "" {
 		return "", usage("Nothing was given. Type it when asked, or send it to the standard input.")
 	}
 	return line, nil

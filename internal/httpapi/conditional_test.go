@@ -78,13 +78,14 @@ func TestDeleteWorkflow(t *testing.T) {
 	}
 	wantProblem(t, remove(), http.StatusPreconditionRequired, "precondition_required")
 	id := b.queued(t, "one")
-	for _, live := range []func(){func() {}, func() { b.exec(t, "UPDATE executions SET status = 'waiting' WHERE id = $1", id) }} {
+	for _, live := range []func(){func() {}, func() { b.exec(t, "UPDATE executions SET status = 'waiting', parked_at = now() WHERE id = $1", id) }} {
 		live()
 		p := wantProblem(t, remove("If-Match", "*"), http.StatusConflict, "conflict")
 		if p.Detail != "The workflow has executions that have not ended; cancel them or wait for their end." {
 			t.Errorf("the sentence is %q", p.Detail)
 		}
 	}
+	b.exec(t, "UPDATE executions SET status = 'queued', parked_at = NULL WHERE id = $1", id)
 	b.finish(t, id, execution.Completed)
 	wantProblem(t, remove("If-Match", `"9"`), http.StatusPreconditionFailed, "precondition_failed")
 	if a := remove("If-Match", b.call(t, http.MethodGet, apiPrefix+"/workflows/one", nil).header.Get("ETag")); a.status != http.StatusNoContent {

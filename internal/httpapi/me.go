@@ -18,7 +18,7 @@ func (h *handlers) GetMe(ctx context.Context, _ openapi.GetMeRequestObject) (ope
 	case auth.KindUser:
 		me.User, me.Scopes = &openapi.User{ID: p.ID(), Email: p.Email, Name: p.Name}, []string{"*"}
 	case auth.KindToken:
-		me.Token = &openapi.TokenInfo{ID: p.ID(), Name: p.Name}
+		me.Token = &openapi.TokenInfo{ID: p.ID(), Name: p.Name, UserID: p.UserID}
 	}
 	return me, nil
 }

@@ -43,7 +43,11 @@ func (h *handlers) UpdateMember(ctx context.Context, r openapi.UpdateMemberReque
 
 func (h *handlers) RemoveMember(ctx context.Context, r openapi.RemoveMemberRequestObject) (openapi.RemoveMemberResponseObject, error) {
 	p := principal(ctx)
-	if err := auth.Require(p, auth.MemberManage, auth.Resource{}); err != nil {
+	action := auth.MemberManage
+	if p.UserID != nil && *p.UserID == r.User {
+		action = auth.MemberLeave
+	}
+	if err := auth.Require(p, action, auth.Resource{}); err != nil {
 		return nil, err
 	}
 	if err := h.tokens.RemoveMember(ctx, actorOf(ctx), p.Role, r.User); err != nil {

@@ -98,6 +98,52 @@ func TestTheLastOwnerStays(t *testing.T) {
 	}
 }
 
+// TestLeaving holds that everybody may take themselves out, with what lets them in, and nobody above them along.
+func TestLeaving(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	owner := b.person(t, "owner@example.com", auth.Owner)
+	p := wantProblem(t, b.as(t, owner.cookie, http.MethodDelete, memberPath(owner), nil), http.StatusConflict, "conflict")
+	if p.Detail != "This is the last owner of the organization. Make somebody else owner first." {
+		t.Errorf("the last owner leaves: %q", p.Detail)
+	}
+	viewer, editor := b.person(t, "viewer@example.com", auth.Viewer), b.person(t, "editor@example.com", auth.Editor)
+	p = wantProblem(t, b.as(t, viewer.cookie, http.MethodDelete, memberPath(editor), nil), http.StatusForbidden, "forbidden")
+	if p.Detail != "This needs the right to manage members." {
+		t.Errorf("a viewer removes another: %q", p.Detail)
+	}
+	if a := b.as(t, viewer.cookie, http.MethodDelete, memberPath(viewer), nil); a.status != http.StatusNoContent {
+		t.Fatalf("a viewer leaves: %d %s", a.status, a.body)
+	}
+	if a := b.as(t, viewer.cookie, http.MethodGet, apiPrefix+"/me", nil); a.status != http.StatusUnauthorized {
+		t.Errorf("who has left is answered %d", a.status)
+	}
+	// By a token it needs the scope, and no more rights than the token has.
+	narrow := b.makeToken(t, editor, map[string]any{"name": "narrow", "scopes": []string{"members:read"}})
+	p = wantProblem(t, b.with(t, narrow.Token, http.MethodDelete, memberPath(editor), nil), http.StatusForbidden, "forbidden")
+	if p.Detail != "This needs the right to leave the organization." {
+		t.Errorf("without the scope: %q", p.Detail)
+	}
+	weak := b.makeToken(t, editor, map[string]any{"name": "weak", "scopes": []string{"*"}, "role": "viewer"})
+	wantProblem(t, b.with(t, weak.Token, http.MethodDelete, memberPath(editor), nil), http.StatusForbidden, "forbidden")
+	whole := b.makeToken(t, editor, map[string]any{"name": "whole", "scopes": []string{"members:write"}})
+	me := decode[openapi.Me](t, b.with(t, whole.Token, http.MethodGet, apiPrefix+"/me", nil), http.StatusOK)
+	if me.Token == nil || me.Token.UserID == nil || *me.Token.UserID != editor.Person.ID {
+		t.Errorf("the token does not say whose it is: %+v", me.Token)
+	}
+	if a := b.with(t, whole.Token, http.MethodDelete, memberPath(editor), nil); a.status != http.StatusNoContent {
+		t.Fatalf("leaving by a token: %d %s", a.status, a.body)
+	}
+	for _, token := range []string{narrow.Token, weak.Token, whole.Token} {
+		if a := b.with(t, token, http.MethodGet, apiPrefix+"/me", nil); a.status != http.StatusUnauthorized {
+			t.Errorf("a token of who has left is answered %d", a.status)
+		}
+	}
+	if b.audited(t, "member.remove", "editor@example.com") != 1 {
+		t.Error("the audit record lacks who left")
+	}
+}
+
 func (b *testBundle) accept(t *testing.T, link, name, password string) answer {
 	t.Helper()
 	body := map[string]string{"token": link[strings.Index(link, "=")+1:], "password": password}

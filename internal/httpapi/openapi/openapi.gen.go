@@ -1205,6 +1205,9 @@ type TokenCreated struct {
 type TokenInfo struct {
 	ID   openapi_types.UUID `json:"id"`
 	Name string             `json:"name"`
+
+	// UserID Of the person who made it; null for a token that nobody stands behind.
+	UserID *openapi_types.UUID `json:"user_id"`
 }
 
 // TokenPage defines model for TokenPage.
@@ -1713,7 +1716,7 @@ type ServerInterface interface {
 	// ListMembers Members of the organization, in the order in which their accounts were made
 	// (GET /members)
 	ListMembers(ctx echo.Context, params ListMembersParams) error
-	// RemoveMember Remove a member
+	// RemoveMember Remove a member, or leave
 	// (DELETE /members/{user})
 	RemoveMember(ctx echo.Context, user openapi_types.UUID) error
 	// UpdateMember Change the role of a member
@@ -5056,7 +5059,7 @@ type StrictServerInterface interface {
 	// ListMembers Members of the organization, in the order in which their accounts were made
 	// (GET /members)
 	ListMembers(ctx context.Context, request ListMembersRequestObject) (ListMembersResponseObject, error)
-	// RemoveMember Remove a member
+	// RemoveMember Remove a member, or leave
 	// (DELETE /members/{user})
 	RemoveMember(ctx context.Context, request RemoveMemberRequestObject) (RemoveMemberResponseObject, error)
 	// UpdateMember Change the role of a member
