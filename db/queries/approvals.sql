@@ -4,7 +4,7 @@ SELECT id, status, prompt, decision, COALESCE(due_at <= now(), false)::bool AS o
 FROM node_runs WHERE execution_id = @execution_id AND node_key = @node_key AND index = @index
 ORDER BY attempt DESC LIMIT 1;
 
--- name: ApprovalDecide :execrows
+-- name: ApprovalDecide :one
 -- Under the execution's lock: the decision, its event and the signal. No row: it does not wait.
 WITH decided AS (
     UPDATE node_runs SET status = @status, outputs = @outputs, error = sqlc.narg('error'), decision = @outputs, finished_at = clock_timestamp()
@@ -16,4 +16,5 @@ WITH decided AS (
     RETURNING last_seq
 )
 INSERT INTO execution_events (day, execution_id, seq, type, node_run_id, data)
-SELECT @day, @execution_id, s.last_seq, @type, @id::uuid, @event FROM signaled s;
+SELECT @day, @execution_id, s.last_seq, @type, @id::uuid, @event FROM signaled s
+RETURNING seq;

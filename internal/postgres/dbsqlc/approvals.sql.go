@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-const approvalDecide = `-- name: ApprovalDecide :execrows
+const approvalDecide = `-- name: ApprovalDecide :one
 WITH decided AS (
     UPDATE node_runs SET status = $6, outputs = $7, error = $8, decision = $7, finished_at = clock_timestamp()
     WHERE node_runs.execution_id = $2 AND node_runs.id = $4::uuid AND status = 'waiting'
@@ -24,6 +24,7 @@ WITH decided AS (
 )
 INSERT INTO execution_events (day, execution_id, seq, type, node_run_id, data)
 SELECT $1, $2, s.last_seq, $3, $4::uuid, $5 FROM signaled s
+RETURNING seq
 `
 
 type ApprovalDecideParams struct {
@@ -39,7 +40,7 @@ type ApprovalDecideParams struct {
 
 // Under the execution's lock: the decision, its event and the signal. No row: it does not wait.
 func (q *Queries) ApprovalDecide(ctx context.Context, arg ApprovalDecideParams) (int64, error) {
-	result, err := q.db.Exec(ctx, approvalDecide,
+	row := q.db.QueryRow(ctx, approvalDecide,
 		arg.Day,
 		arg.ExecutionID,
 		arg.Type,
@@ -49,10 +50,9 @@ func (q *Queries) ApprovalDecide(ctx context.Context, arg ApprovalDecideParams) 
 		arg.Outputs,
 		arg.Error,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	var seq int64
+	err := row.Scan(&seq)
+	return seq, err
 }
 
 const approvalGet = `-- name: ApprovalGet :one
