@@ -1,0 +1,92 @@
+package chaos
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"foundry/chaos/plan"
+	"foundry/internal/sandbox/sandboxtest"
+)
+
+// chosen is the form that flags and the environment ask for.
+func chosen() form {
+	f := form{
+		executions: 8, kills: 5, live: 6, workflows: 6, shape: plan.Shape{Nodes: 4, Duration: 2 * time.Second, Parking: true},
+		workers: 2, serves: 1, gap: 700 * time.Millisecond, limit: 2 * time.Minute,
+	}
+	switch {
+	case *longFlag:
+		f.executions, f.kills, f.live, f.workflows, f.workers, f.serves = 200, *killsFlag, 14, 60, 4, 2
+		f.shape = plan.Shape{Nodes: 7, Duration: 6 * time.Second, Parking: true}
+		f.limit, f.smallDisk = 12*time.Hour, true
+	case sandboxtest.Required("chaos") || *seedFlag != 0:
+		f.executions, f.kills, f.live, f.workflows, f.workers, f.serves = 50, 30, 10, 20, 3, 2
+		f.shape = plan.Shape{Nodes: 6, Duration: 4 * time.Second, Parking: true}
+		f.gap, f.limit = 1200*time.Millisecond, 5*time.Minute
+	}
+	return f
+}
+
+// TestChaos breaks things until enough was broken, lets everything come to rest, and looks what became of it.
+func TestChaos(t *testing.T) {
+	t.Parallel()
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64N(1 << 32) //nolint:gosec // any will do
+	}
+	t.Logf("seed %d", seed)
+	f := chosen()
+	ctx, cancel := context.WithTimeout(t.Context(), f.limit)
+	defer cancel()
+	began := time.Now()
+	r := newRun(t, seed, f)
+
+	// Approvals are answered to the end, everything else only as long as things break.
+	deciding, stopDeciding := context.WithCancel(ctx)
+	var deciders sync.WaitGroup
+	deciders.Go(func() { r.decide(deciding) })
+	r.storm(ctx)
+	r.settle()
+	r.rest(context.WithoutCancel(ctx))
+	stopDeciding()
+	deciders.Wait()
+	r.stop()
+	r.judge(t.Context())
+
+	t.Log("\n" + r.summary(time.Since(began)))
+	if all, busy := r.count.kills(); all < f.kills || 2*busy < all {
+		t.Errorf("%d kills, %d of them while commands ran; %d were wanted, half of them so", all, busy, f.kills)
+	}
+	if n := len(r.accepted); n < f.executions {
+		t.Errorf("%d executions; %d were wanted", n, f.executions)
+	}
+}
+
+// storm queues and strikes until there was enough of both, or ctx ends.
+func (r *run) storm(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var all sync.WaitGroup
+	all.Go(func() { r.enqueue(ctx) })
+	all.Go(func() { r.strike(ctx) })
+	told := time.Now()
+	for sleep(ctx, 200*time.Millisecond) {
+		kills, busy := r.count.kills()
+		r.mu.Lock()
+		executions := len(r.accepted)
+		r.mu.Unlock()
+		if kills >= r.form.kills && executions >= r.form.executions {
+			break
+		}
+		if time.Since(told) > time.Minute {
+			told = time.Now()
+			r.t.Logf("%d executions, %d kills, %d while commands ran", executions, kills, busy)
+		}
+	}
+	stop()
+	all.Wait()
+	r.clients.Wait()
+}

@@ -1,0 +1,155 @@
+package check
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// rule looks for one kind of violation; say reports one.
+type rule struct {
+	name string
+	look func(e *Evidence, say func(format string, args ...any))
+}
+
+func rules() []rule {
+	return []rule{
+		{"lost", lost},
+		{"rest", rest},
+		{"repeated", repeated},
+		{"late", late},
+		{"attempts", attempts},
+		{"ends", ends},
+		{"verdict", verdict},
+		{"values", values},
+		{"output", output},
+		{"offsets", offsets},
+		{"secrets", secrets},
+		{"audit", audit},
+		{"cancel", cancel},
+		{"decisions", decisions},
+		{"claims", claims},
+		{"sandboxes", sandboxes},
+		{"leftovers", leftovers},
+		{"misplaced", misplaced},
+	}
+}
+
+// Violations applies all rules. Beside them, pgtest.Violations looks at places and sequences.
+func Violations(e *Evidence) []Violation {
+	var found []Violation
+	for _, r := range rules() {
+		r.look(e, func(format string, args ...any) {
+			found = append(found, Violation{Rule: r.name, Text: fmt.Sprintf(format, args...)})
+		})
+	}
+	return found
+}
+
+// lost: what was promised is there, of the workflow that was asked for.
+func lost(e *Evidence, say func(string, ...any)) {
+	seen := map[uuid.UUID]bool{}
+	for _, a := range e.Accepted {
+		x := e.World.Executions[a.ID]
+		switch {
+		case x == nil:
+			say("execution %s was accepted and does not exist", a.ID)
+		case x.Workflow != a.Workflow:
+			say("execution %s is of %s, not of %s", a.ID, x.Workflow, a.Workflow)
+		case seen[a.ID]:
+			say("execution %s was promised to two requests", a.ID)
+		}
+		seen[a.ID] = true
+	}
+	for id := range e.World.Executions {
+		if !seen[id] {
+			say("execution %s exists and no request was promised one", id)
+		}
+	}
+}
+
+// rest: everything has ended, and nothing is left where work waits.
+func rest(e *Evidence, say func(string, ...any)) {
+	for _, x := range e.World.Executions {
+		if x.FinishedAt == nil {
+			say("execution %s is %s", x.ID, x.Status)
+			continue
+		}
+		for _, n := range x.NodeRuns {
+			if n.FinishedAt == nil {
+				say("execution %s has ended and node %s, attempt %d, is %s", x.ID, n.Key, n.Attempt, n.Status)
+			}
+		}
+	}
+	for _, id := range e.World.Queued {
+		say("execution %s is still in the queue or among the timers", id)
+	}
+}
+
+// cancel: what was answered with success has come true.
+func cancel(e *Evidence, say func(string, ...any)) {
+	for _, a := range e.Accepted {
+		if x := e.World.Executions[a.ID]; a.Canceled && x != nil && x.Status != "canceled" {
+			say("the cancel of execution %s was accepted, and it is %s", a.ID, x.Status)
+		}
+	}
+	for _, x := range e.World.Executions {
+		if x.Status == "canceled" && !x.Canceled {
+			say("execution %s is canceled without a request", x.ID)
+		}
+	}
+}
+
+// claims: the right rises with every claim.
+func claims(e *Evidence, say func(string, ...any)) {
+	for _, x := range e.World.Executions {
+		last := int64(0)
+		for _, event := range x.Events {
+			if event.Type != "execution.claimed" {
+				continue
+			}
+			claim := field[int64](event.Data, "claim")
+			if claim <= last || claim > x.Claim {
+				say("execution %s was claimed with %d after %d, and has %d", x.ID, claim, last, x.Claim)
+			}
+			last = claim
+		}
+	}
+}
+
+// sandboxes: rows have come to an end or are kept, and nothing is there that has no such row.
+func sandboxes(e *Evidence, say func(string, ...any)) {
+	kept := map[string]bool{}
+	for _, s := range e.World.Sandboxes {
+		switch s.State {
+		case "destroyed", "failed":
+		case "kept":
+			kept[s.ProviderID] = true
+		default:
+			say("sandbox %s of execution %s is %s", s.ID, s.ExecutionID, s.State)
+		}
+	}
+	for _, id := range e.Sandboxes {
+		if !kept[id] {
+			say("the provider still has the sandbox %s", id)
+		}
+		delete(kept, id)
+	}
+	for id := range kept {
+		say("the provider does not have the kept sandbox %s", id)
+	}
+}
+
+// leftovers: no process is left.
+func leftovers(e *Evidence, say func(string, ...any)) {
+	for _, p := range e.Processes {
+		say("there still is the process %s", p)
+	}
+}
+
+// misplaced: nothing had to be put back into a place.
+func misplaced(e *Evidence, say func(string, ...any)) {
+	if e.Misplaced != 0 {
+		say("%g executions had lost their place", e.Misplaced)
+	}
+}

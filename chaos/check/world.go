@@ -1,0 +1,229 @@
+package check
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// World is what the database holds, from one snapshot.
+type World struct {
+	Executions map[uuid.UUID]*Execution
+	Sandboxes  []Sandbox
+	Queued     []uuid.UUID // executions with a row in the queue or among the timers
+}
+
+// Execution is an execution with its history.
+type Execution struct {
+	ID         uuid.UUID
+	Workflow   string // slug
+	Status     string
+	Claim      int64
+	FinishedAt *time.Time
+	Canceled   bool // a cancel was requested
+	Deadline   bool // its time was up
+	Outputs    json.RawMessage
+	Failure    Failure
+	NodeRuns   []*NodeRun // by key, index and attempt
+	Events     []Event    // by sequence
+	Chunks     []Chunk    // by sequence
+	Reads      []Read
+}
+
+// Failure is the code of an error; empty without one.
+type Failure struct {
+	Code string `json:"code"`
+}
+
+// NodeRun is one attempt of a node.
+type NodeRun struct {
+	ID                       uuid.UUID
+	Key                      string
+	Attempt                  int
+	Status                   string
+	ExitCode                 *int
+	Failure                  Failure
+	Outputs                  json.RawMessage
+	Decision                 json.RawMessage
+	StdoutBytes, StderrBytes int64
+	StartedAt, FinishedAt    *time.Time
+}
+
+// Event is one event.
+type Event struct {
+	Seq       int64
+	Type      string
+	NodeRunID *uuid.UUID
+	Data      json.RawMessage
+}
+
+// Chunk is one piece of output.
+type Chunk struct {
+	Seq       int64
+	NodeRunID uuid.UUID
+	Stream    string
+	Offset    int64
+	Data      []byte
+}
+
+// Read is the audit row of a secret that an execution was given.
+type Read struct {
+	Claim int64
+	Key   string
+}
+
+// Sandbox is a row of sandboxes.
+type Sandbox struct {
+	ID          uuid.UUID
+	ExecutionID uuid.UUID
+	ProviderID  string
+	State       string
+}
+
+// Load reads the world.
+func Load(ctx context.Context, pool *pgxpool.Pool) (*World, error) {
+	w := &World{Executions: map[uuid.UUID]*Execution{}}
+	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		for _, load := range []func(context.Context, pgx.Tx) error{
+			w.loadExecutions, w.loadNodeRuns, w.loadEvents, w.loadChunks, w.loadReads, w.loadSandboxes, w.loadQueued,
+		} {
+			if err := load(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading what has happened: %w", err)
+	}
+	return w, nil
+}
+
+// each calls scan for every row of a query.
+func each(ctx context.Context, tx pgx.Tx, sql string, scan func(pgx.Rows) error) error {
+	rows, err := tx.Query(ctx, sql)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func (w *World) loadExecutions(ctx context.Context, tx pgx.Tx) error {
+	const sql = `
+SELECT e.id, w.slug, e.status, e.claim, e.finished_at, e.cancel_requested_at IS NOT NULL, e.deadline_passed_at IS NOT NULL, d.outputs, COALESCE(d.error->>'code', '')
+FROM executions e JOIN workflows w ON w.id = e.workflow_id JOIN execution_data d ON d.execution_id = e.id`
+	return each(ctx, tx, sql, func(rows pgx.Rows) error {
+		e := &Execution{}
+		err := rows.Scan(&e.ID, &e.Workflow, &e.Status, &e.Claim, &e.FinishedAt, &e.Canceled, &e.Deadline, &e.Outputs, &e.Failure.Code)
+		w.Executions[e.ID] = e
+		return err
+	})
+}
+
+func (w *World) loadNodeRuns(ctx context.Context, tx pgx.Tx) error {
+	const sql = `
+SELECT execution_id, id, node_key, attempt, status, exit_code, COALESCE(error->>'code', ''), outputs, decision, stdout_bytes, stderr_bytes, started_at, finished_at
+FROM node_runs ORDER BY execution_id, node_key, index, attempt`
+	return each(ctx, tx, sql, func(rows pgx.Rows) error {
+		var execution uuid.UUID
+		n := &NodeRun{}
+		err := rows.Scan(&execution, &n.ID, &n.Key, &n.Attempt, &n.Status, &n.ExitCode, &n.Failure.Code, &n.Outputs, &n.Decision, &n.StdoutBytes, &n.StderrBytes, &n.StartedAt, &n.FinishedAt)
+		if e := w.Executions[execution]; e != nil {
+			e.NodeRuns = append(e.NodeRuns, n)
+		}
+		return err
+	})
+}
+
+func (w *World) loadEvents(ctx context.Context, tx pgx.Tx) error {
+	const sql = "SELECT execution_id, seq, type, node_run_id, data FROM execution_events ORDER BY execution_id, seq"
+	return each(ctx, tx, sql, func(rows pgx.Rows) error {
+		var execution uuid.UUID
+		var event Event
+		err := rows.Scan(&execution, &event.Seq, &event.Type, &event.NodeRunID, &event.Data)
+		if e := w.Executions[execution]; e != nil {
+			e.Events = append(e.Events, event)
+		}
+		return err
+	})
+}
+
+func (w *World) loadChunks(ctx context.Context, tx pgx.Tx) error {
+	const sql = "SELECT execution_id, seq, node_run_id, stream, byte_offset, data FROM execution_logs ORDER BY execution_id, seq"
+	return each(ctx, tx, sql, func(rows pgx.Rows) error {
+		var execution uuid.UUID
+		var chunk Chunk
+		err := rows.Scan(&execution, &chunk.Seq, &chunk.NodeRunID, &chunk.Stream, &chunk.Offset, &chunk.Data)
+		if e := w.Executions[execution]; e != nil {
+			e.Chunks = append(e.Chunks, chunk)
+		}
+		return err
+	})
+}
+
+func (w *World) loadReads(ctx context.Context, tx pgx.Tx) error {
+	const sql = "SELECT execution_id, (data->>'claim')::bigint, target FROM audit_log WHERE action = 'secret.read' AND execution_id IS NOT NULL ORDER BY id"
+	return each(ctx, tx, sql, func(rows pgx.Rows) error {
+		var execution uuid.UUID
+		var read Read
+		err := rows.Scan(&execution, &read.Claim, &read.Key)
+		if e := w.Executions[execution]; e != nil {
+			e.Reads = append(e.Reads, read)
+		}
+		return err
+	})
+}
+
+func (w *World) loadSandboxes(ctx context.Context, tx pgx.Tx) error {
+	const sql = "SELECT id, execution_id, COALESCE(provider_id, ''), state FROM sandboxes ORDER BY id"
+	return each(ctx, tx, sql, func(rows pgx.Rows) error {
+		var s Sandbox
+		err := rows.Scan(&s.ID, &s.ExecutionID, &s.ProviderID, &s.State)
+		w.Sandboxes = append(w.Sandboxes, s)
+		return err
+	})
+}
+
+func (w *World) loadQueued(ctx context.Context, tx pgx.Tx) error {
+	const sql = "SELECT execution_id FROM execution_queue UNION SELECT execution_id FROM execution_timers"
+	return each(ctx, tx, sql, func(rows pgx.Rows) error {
+		var id uuid.UUID
+		err := rows.Scan(&id)
+		w.Queued = append(w.Queued, id)
+		return err
+	})
+}
+
+// last returns the newest attempt of each node.
+func (e *Execution) last() map[string]*NodeRun {
+	last := map[string]*NodeRun{}
+	for _, n := range e.NodeRuns {
+		if l := last[n.Key]; l == nil || n.Attempt > l.Attempt {
+			last[n.Key] = n
+		}
+	}
+	return last
+}
+
+// streams returns the output of each node run, by stream.
+func (e *Execution) streams() map[uuid.UUID]map[string][]byte {
+	all := map[uuid.UUID]map[string][]byte{}
+	for _, c := range e.Chunks {
+		if all[c.NodeRunID] == nil {
+			all[c.NodeRunID] = map[string][]byte{}
+		}
+		all[c.NodeRunID][c.Stream] = append(all[c.NodeRunID][c.Stream], c.Data...)
+	}
+	return all
+}

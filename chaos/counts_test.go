@@ -1,0 +1,162 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// counts is what has been done to a run. Its methods may be called concurrently; cancels and decisions are guarded by the run.
+type counts struct {
+	mu         sync.Mutex
+	blows      map[kind]int
+	busy       map[kind]int // those of them that hit while commands ran
+	failpoints map[string]int
+	drains     []time.Duration
+
+	cancels   int
+	decisions int
+}
+
+func newCounts() counts {
+	return counts{blows: map[kind]int{}, busy: map[kind]int{}, failpoints: map[string]int{}}
+}
+
+func (c *counts) dealt(k kind, busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blows[k]++
+	if busy {
+		c.busy[k]++
+	}
+}
+
+func (c *counts) drained(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drains = append(c.drains, d)
+}
+
+// kills is how many there were, and how many hit while commands ran.
+func (c *counts) kills() (all, busy int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, n := range c.blows {
+		if k.kills() {
+			all, busy = all+n, busy+c.busy[k]
+		}
+	}
+	return all, busy
+}
+
+// expect says that the end of the process's present instance is our doing.
+func (r *run) expect(p *process) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expected = true
+}
+
+// note looks at how an instance has ended.
+func (r *run) note(p *process) {
+	state, failpoint := p.last()
+	p.mu.Lock()
+	expected, pid := p.expected, p.cmd.Process.Pid
+	p.expected = false
+	p.mu.Unlock()
+	r.mu.Lock()
+	away := time.Since(r.crashed) < 20*time.Second
+	r.mu.Unlock()
+	switch {
+	case expected:
+		if killedBy(state) != syscall.SIGKILL && !state.Success() && !away {
+			r.t.Errorf("%s ended with %s on SIGTERM; its log is %s", p.name, state, p.log)
+		}
+	case killedBy(state) == syscall.SIGKILL && failpoint != "":
+		busy, err := r.busy(r.t.Context())
+		r.count.dealt(killSelf, err == nil && busy[pid] > 0)
+		r.count.mu.Lock()
+		r.count.failpoints[failpoint]++
+		r.count.mu.Unlock()
+	case !away:
+		r.t.Errorf("%s ended by itself with %s; its log is %s", p.name, state, p.log)
+	}
+}
+
+// summary is the text of a finished run.
+func (r *run) summary(took time.Duration) string {
+	var b strings.Builder
+	all, busy := r.count.kills()
+	fmt.Fprintf(&b, "seed %d: %d executions, %d kills (%d of them while their victim had commands running) in %s; sandboxes: %s\n",
+		r.seed, len(r.accepted), all, busy, took.Round(time.Second), r.level)
+	for _, k := range slices.Sorted(maps.Keys(r.count.blows)) {
+		fmt.Fprintf(&b, "  %5d × %s (%d while busy)\n", r.count.blows[k], k, r.count.busy[k])
+	}
+	if len(r.count.failpoints) > 0 {
+		b.WriteString("  failpoints that killed:")
+		for _, name := range slices.Sorted(maps.Keys(r.count.failpoints)) {
+			fmt.Fprintf(&b, " %s %d", name, r.count.failpoints[name])
+		}
+		b.WriteString("\n")
+	}
+	if len(r.count.drains) > 0 {
+		fmt.Fprintf(&b, "  drains took up to %s\n", slices.Max(r.count.drains).Round(time.Millisecond))
+	}
+	fmt.Fprintf(&b, "  %d cancels and %d decisions were accepted\n", r.count.cancels, r.count.decisions)
+	for name, n := range r.ended {
+		fmt.Fprintf(&b, "  %5d ended %s\n", n, name)
+	}
+	return b.String()
+}
+
+// mountSmallDisk puts the sandboxes on a small file system of their own, where this may be done.
+func (r *run) mountSmallDisk() {
+	if !r.form.smallDisk || os.Geteuid() != 0 {
+		return
+	}
+	if err := syscall.Mount("tmpfs", r.state(), "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", smallDisk)); err != nil {
+		r.t.Logf("no small disk: %v", err)
+		return
+	}
+	r.mounted = true
+}
+
+func (r *run) unmountSmallDisk() {
+	if !r.mounted {
+		return
+	}
+	if err := syscall.Unmount(r.state(), syscall.MNT_DETACH); err != nil {
+		r.t.Errorf("unmounting the small disk: %v", err)
+	}
+}
+
+// smallDisk is in MiB. The shim and volumes live there too.
+const smallDisk = 256
+
+// fill fills the disk of the sandboxes up for a moment.
+func (r *run) fill(ctx context.Context, b blow) {
+	if !r.mounted {
+		return
+	}
+	name := filepath.Join(r.state(), "filler")
+	file, err := os.Create(name)
+	if err != nil {
+		return // it is full already
+	}
+	zeros := make([]byte, 1<<20)
+	for err == nil {
+		_, err = file.Write(zeros)
+	}
+	_ = file.Close()
+	r.count.dealt(b.kind, len(r.supervisors()) > 0)
+	sleep(ctx, time.Duration(b.pick*float64(2*time.Second)))
+	if err := os.Remove(name); err != nil {
+		r.t.Error(err)
+	}
+}

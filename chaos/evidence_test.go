@@ -1,0 +1,144 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"foundry/chaos/check"
+	"foundry/chaos/plan"
+	"foundry/internal/pgtest"
+)
+
+// How long rest may take on a slow machine. Sweeps come every half minute.
+const (
+	restLimit  = 4 * time.Minute
+	sweepLimit = 2 * time.Minute
+)
+
+// rest waits until everything that was accepted has ended and its sandboxes are gone.
+func (r *run) rest(ctx context.Context) {
+	for _, wait := range []struct {
+		what  string
+		limit time.Duration
+		sql   string
+	}{
+		{"executions have not ended", restLimit, "SELECT count(*) FROM executions WHERE finished_at IS NULL"},
+		{"sandboxes have not ended", sweepLimit, "SELECT count(*) FROM sandboxes WHERE state NOT IN ('destroyed', 'failed', 'kept')"},
+	} {
+		err := eventually(ctx, wait.limit, func() error {
+			n, err := get[int](ctx, r.cluster, wait.sql)
+			if err == nil && n > 0 {
+				err = fmt.Errorf("%d %s", n, wait.what)
+			}
+			return err
+		})
+		if err != nil {
+			r.t.Errorf("the run does not come to rest: %v", err)
+		}
+	}
+}
+
+// evidence collects what the rules look at. No process runs any more.
+func (r *run) evidence(ctx context.Context) *check.Evidence {
+	world, err := check.Load(ctx, r.cluster.pool)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	notes, err := check.ReadLedger(r.ledger())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	e := &check.Evidence{World: world, Notes: notes, Accepted: r.list(), Workflows: map[string]*plan.Workflow{}}
+	for _, w := range r.workflows {
+		e.Workflows[w.Slug] = w
+	}
+	entries, err := os.ReadDir(filepath.Join(r.state(), "sandboxes"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, entry := range entries {
+		e.Sandboxes = append(e.Sandboxes, entry.Name())
+	}
+	for _, p := range processesOf(r.state()) {
+		e.Processes = append(e.Processes, p.String())
+	}
+	e.Misplaced = r.misplaced()
+	r.ended = map[string]int{}
+	for _, x := range world.Executions {
+		r.ended[x.Status]++
+	}
+	return e
+}
+
+// misplaced counts what control planes have said about executions in no place: their counters end with them.
+func (r *run) misplaced() (n float64) {
+	logs, err := filepath.Glob(filepath.Join(r.logs(), "*.log"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, name := range logs {
+		err := readLog(name, func(record record) {
+			if strings.Contains(record.Message, "an execution was in no place") {
+				n++
+			}
+		})
+		if err != nil {
+			r.t.Error(err)
+		}
+	}
+	return n
+}
+
+// judge reports every broken promise, and the histories of the executions that they are about.
+func (r *run) judge(ctx context.Context) {
+	evidence := r.evidence(ctx)
+	var broken []string
+	for _, v := range check.Violations(evidence) {
+		broken = append(broken, v.String())
+	}
+	places, err := pgtest.Violations(ctx, r.cluster.pool)
+	if err != nil {
+		r.t.Error(err)
+	}
+	broken = append(broken, places...)
+	const most = 50
+	for i, text := range broken {
+		if i == most {
+			r.t.Errorf("and %d more", len(broken)-most)
+			break
+		}
+		r.t.Error(text)
+	}
+	r.tell(evidence.World, broken)
+}
+
+// tell logs the histories of at most three executions that are named in the texts.
+func (r *run) tell(w *check.World, texts []string) {
+	all := strings.Join(texts, "\n")
+	told := 0
+	for id, x := range w.Executions {
+		if told == 3 || !strings.Contains(all, id.String()) {
+			continue
+		}
+		told++
+		var b strings.Builder
+		fmt.Fprintf(&b, "execution %s of %s is %s\n", id, r.workflow(x.Workflow), x.Status)
+		names := map[string]string{}
+		for _, n := range x.NodeRuns {
+			names[n.ID.String()] = fmt.Sprintf("%s/%d", n.Key, n.Attempt)
+			fmt.Fprintf(&b, "  node run %s %s attempt %d: %s %s\n", n.ID, n.Key, n.Attempt, n.Status, n.Failure.Code)
+		}
+		for _, event := range x.Events {
+			node := ""
+			if event.NodeRunID != nil {
+				node = names[event.NodeRunID.String()]
+			}
+			fmt.Fprintf(&b, "  %4d %s %s %.200s\n", event.Seq, event.Type, node, event.Data)
+		}
+		r.t.Log(b.String())
+	}
+}

@@ -1,0 +1,267 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// What processes do to themselves. Commits and calls are made often, so the odds of each are small.
+const (
+	workerFailpoints = "journal.*.before=kill:0.0004;journal.*.after=kill:0.0004;queue.*=kill:0.0004;engine.*=kill:0.0004;" +
+		"provider.*=kill:0.004;shim.start.*=kill:0.006;shim.tail.*=kill:0.0004;shim.*=kill:0.001;sandbox.*=kill:0.001;" +
+		"journal.*=fail:0.002;queue.*=fail:0.001;provider.*=fail:0.03;shim.*=fail:0.01;sandbox.*=fail:0.01;" +
+		"provider.*=twice:0.1;shim.*=twice:0.1;sandbox.*=twice:0.1;" +
+		"*=delay:50ms:0.01;*=delay:1500ms:0.0005"
+	serveFailpoints = "queue.*=kill:0.001;queue.*.before=fail:0.002;*=delay:50ms:0.01"
+)
+
+// kind is how something is broken.
+type kind string
+
+// The kinds of blows. Those before drainWorker are kills.
+const (
+	killWorker    kind = "SIGKILL of a worker"
+	killServe     kind = "SIGKILL of a control plane"
+	killShim      kind = "SIGKILL of a command's supervisor"
+	crashPostgres kind = "immediate shutdown of Postgres"
+	killSelf      kind = "SIGKILL at a failpoint" // it is never dealt, it happens
+	drainWorker   kind = "SIGTERM of a worker"
+	drainServe    kind = "SIGTERM of a control plane"
+	freezeWorker  kind = "SIGSTOP of a worker beyond its lease"
+	cutQueries    kind = "cut of database connections"
+	cutListeners  kind = "cut of LISTEN connections"
+	fillDisk      kind = "disk full"
+)
+
+func (k kind) kills() bool {
+	return k == killWorker || k == killServe || k == killShim || k == crashPostgres || k == killSelf
+}
+
+// blow is one step of the plan: after a pause, something is done to a victim that pick chooses.
+type blow struct {
+	pause time.Duration
+	kind  kind
+	pick  float64 // 0 up to 1
+}
+
+// blows is the endless plan of a seed.
+func blows(seed uint64, gap time.Duration) func() blow {
+	random := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // it is to be repeatable
+	weights := []struct {
+		kind   kind
+		weight int
+	}{
+		{killWorker, 34}, {killShim, 26}, {killServe, 5}, {crashPostgres, 3}, {drainWorker, 9}, {drainServe, 2},
+		{freezeWorker, 6}, {cutQueries, 8}, {cutListeners, 5}, {fillDisk, 2},
+	}
+	total := 0
+	for _, w := range weights {
+		total += w.weight
+	}
+	return func() blow {
+		b := blow{pause: time.Duration(random.ExpFloat64() * float64(gap)), pick: random.Float64()}
+		at := random.IntN(total)
+		for _, w := range weights {
+			if at -= w.weight; at < 0 {
+				b.kind = w.kind
+				break
+			}
+		}
+		b.pause = min(b.pause, 4*gap)
+		return b
+	}
+}
+
+// strike deals blows until ctx ends.
+func (r *run) strike(ctx context.Context) {
+	for next := blows(r.seed, r.form.gap); ; {
+		b := next()
+		if !sleep(ctx, b.pause) {
+			return
+		}
+		r.deal(ctx, b)
+	}
+}
+
+// deal deals one blow. One that finds no victim is no blow.
+func (r *run) deal(ctx context.Context, b blow) {
+	busy, err := r.busy(ctx)
+	if err != nil {
+		return // Postgres is away: enough is broken
+	}
+	all := 0
+	for _, n := range busy {
+		all += n
+	}
+	switch b.kind {
+	case killWorker, drainWorker, freezeWorker:
+		p := r.victim(b.pick, busy)
+		if p == nil {
+			return
+		}
+		r.count.dealt(b.kind, busy[p.pid()] > 0)
+		r.hit(p, b.kind)
+	case killServe, drainServe:
+		p := r.serves[int(b.pick*float64(len(r.serves)))]
+		if p.pid() == 0 {
+			return
+		}
+		r.count.dealt(b.kind, all > 0)
+		r.hit(p, b.kind)
+	case killShim:
+		pids := r.supervisors()
+		if len(pids) == 0 {
+			return
+		}
+		if syscall.Kill(pids[int(b.pick*float64(len(pids)))], syscall.SIGKILL) == nil {
+			r.count.dealt(b.kind, true)
+		}
+	case crashPostgres:
+		if r.crash() == nil {
+			r.count.dealt(b.kind, all > 0)
+		}
+	case cutQueries:
+		r.cut(ctx, b.kind, "foundry worker%", 1+int(b.pick*6), all > 0)
+	case cutListeners:
+		r.cut(ctx, b.kind, "foundry%listen", 10, all > 0)
+	case fillDisk:
+		r.fill(ctx, b)
+	case killSelf:
+	}
+}
+
+// hit does to a process what the kind says.
+func (r *run) hit(p *process, k kind) {
+	switch k {
+	case killWorker, killServe:
+		r.expect(p)
+		p.signal(syscall.SIGCONT) // so that a frozen one is seen to go
+		p.signal(syscall.SIGKILL)
+	case drainWorker, drainServe:
+		if p.isFrozen() {
+			return
+		}
+		r.expect(p)
+		gone, pid := p.gone(), p.pid()
+		p.signal(syscall.SIGTERM)
+		r.clients.Go(func() {
+			began := time.Now()
+			select {
+			case <-gone:
+				r.count.drained(time.Since(began))
+			case <-time.After(30 * time.Second):
+				r.t.Errorf("%s (%d) has not ended 30 s after SIGTERM", p.name, pid)
+				p.signal(syscall.SIGKILL)
+			}
+		})
+	case freezeWorker:
+		p.signal(syscall.SIGSTOP)
+		r.clients.Go(func() {
+			sleep(r.t.Context(), 2*lease+lease/2)
+			p.signal(syscall.SIGCONT)
+		})
+	case killShim, crashPostgres, killSelf, cutQueries, cutListeners, fillDisk:
+	}
+}
+
+func (r *run) crash() error {
+	r.mu.Lock()
+	r.crashed = time.Now()
+	r.mu.Unlock()
+	return r.cluster.crash()
+}
+
+func (r *run) cut(ctx context.Context, k kind, pattern string, most int, busy bool) {
+	if n, err := r.cluster.cut(ctx, pattern, most); err == nil && n > 0 {
+		r.count.dealt(k, busy)
+	}
+}
+
+// busy is how many node runs are running under the eyes of each worker, by its pid.
+func (r *run) busy(ctx context.Context) (map[int]int, error) {
+	const sql = `
+SELECT w.pid, count(*) FROM workers w JOIN executions e ON e.worker_id = w.id JOIN node_runs n ON n.execution_id = e.id AND n.status = 'running'
+WHERE w.state <> 'gone' GROUP BY w.pid`
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	rows, err := r.cluster.pool.Query(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	busy := map[int]int{}
+	var pid, n int
+	_, err = pgx.ForEachRow(rows, []any{&pid, &n}, func() error { busy[pid] = n; return nil })
+	return busy, err
+}
+
+// victim picks a worker that is not frozen: one that has commands running, if there is one.
+func (r *run) victim(pick float64, busy map[int]int) *process {
+	var idle, working []*process
+	for _, p := range r.workers {
+		switch pid := p.pid(); {
+		case pid == 0 || p.isFrozen():
+		case busy[pid] > 0:
+			working = append(working, p)
+		default:
+			idle = append(idle, p)
+		}
+	}
+	if len(working) == 0 {
+		working = idle
+	}
+	if len(working) == 0 {
+		return nil
+	}
+	return working[int(pick*float64(len(working)))]
+}
+
+// supervisors are the processes that look after commands of this run.
+func (r *run) supervisors() []int {
+	var pids []int
+	for _, p := range processesOf(r.dir) {
+		if slices.Contains(p.argv, "supervise") {
+			pids = append(pids, p.pid)
+		}
+	}
+	return pids
+}
+
+// osProcess is a process of the operating system.
+type osProcess struct {
+	pid  int
+	argv []string
+}
+
+// processesOf are those that have the text in their arguments or in their environment.
+func processesOf(text string) []osProcess {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var found []osProcess
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		argv, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))    // empty for one that has just ended
+		environ, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "environ")) // and for one that is not ours
+		if strings.Contains(string(argv)+string(environ), text) {
+			found = append(found, osProcess{pid, strings.Split(strings.TrimRight(string(argv), "\x00"), "\x00")})
+		}
+	}
+	return found
+}
+
+// String is for people.
+func (p osProcess) String() string { return fmt.Sprintf("%d %s", p.pid, strings.Join(p.argv, " ")) }

@@ -1,0 +1,158 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"foundry/chaos/check"
+	"foundry/chaos/plan"
+)
+
+// enqueue keeps executions coming until ctx ends and there were enough, and returns how many.
+func (r *run) enqueue(ctx context.Context) int {
+	random := rand.New(rand.NewPCG(r.seed, 1)) //nolint:gosec // it is to be repeatable
+	n := 0
+	for ctx.Err() == nil {
+		live, err := get[int](ctx, r.cluster, "SELECT count(*) FROM executions WHERE finished_at IS NULL")
+		if err == nil {
+			for ; live < r.form.live && ctx.Err() == nil; live++ {
+				r.queueOne(ctx, n, random)
+				n++
+			}
+		}
+		sleep(ctx, 100*time.Millisecond)
+	}
+	return n
+}
+
+// queueOne queues the n-th execution. Its request is repeated until it is answered, under one idempotency key; so it is
+// one execution, however often it was asked for.
+func (r *run) queueOne(ctx context.Context, n int, random *rand.Rand) {
+	w := r.workflows[random.IntN(len(r.workflows))]
+	cancelAfter, cancels := time.Duration(0), 0
+	if random.IntN(12) == 0 {
+		cancelAfter, cancels = time.Duration(random.Int64N(int64(6*time.Second))), 1+random.IntN(2)
+	}
+	var queued struct {
+		ID uuid.UUID `json:"id"`
+	}
+	// A request that was made once must be answered, or nobody knows what it has done.
+	ask, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer stop()
+	header := map[string]string{"Idempotency-Key": fmt.Sprintf("%d-%d", r.seed, n)}
+	status, err := r.client.insist(ask, http.MethodPost, "/workflows/"+w.Slug+"/executions", header, map[string]any{}, &queued)
+	if err != nil || status != http.StatusAccepted {
+		r.t.Errorf("queuing an execution of %s: %d, %v", w.Slug, status, err)
+		return
+	}
+	r.mu.Lock()
+	r.accepted[queued.ID] = &check.Accepted{ID: queued.ID, Workflow: w.Slug, Decided: map[string]bool{}}
+	r.mu.Unlock()
+	if cancels > 0 {
+		r.clients.Go(func() { r.cancel(ctx, queued.ID, cancelAfter, cancels) })
+	}
+}
+
+// cancel asks for the end of an execution, once or twice.
+func (r *run) cancel(ctx context.Context, id uuid.UUID, after time.Duration, times int) {
+	for range times {
+		if !sleep(ctx, after) {
+			return
+		}
+		status, err := r.client.insist(ctx, http.MethodPost, "/executions/"+id.String()+"/cancel", nil, nil, nil)
+		switch {
+		case status/100 == 2:
+			r.mu.Lock()
+			r.accepted[id].Canceled = true
+			r.count.cancels++
+			r.mu.Unlock()
+		case status == http.StatusConflict || ctx.Err() != nil: // it has ended
+		default:
+			r.t.Errorf("canceling %s: %d, %v", id, status, err)
+		}
+	}
+}
+
+// decide answers approvals until ctx ends.
+func (r *run) decide(ctx context.Context) {
+	random := rand.New(rand.NewPCG(r.seed, 2)) //nolint:gosec // it is to be repeatable
+	for sleep(ctx, 200*time.Millisecond) {
+		asked, err := r.prompts(ctx)
+		if err != nil {
+			continue // the database is away
+		}
+		for _, p := range asked {
+			r.mu.Lock()
+			accepted := r.accepted[p.id]
+			r.mu.Unlock()
+			if accepted == nil || random.IntN(3) == 0 {
+				continue
+			}
+			r.answer(ctx, p, r.workflow(accepted.Workflow).Node(p.node), random.IntN(4) == 0)
+		}
+	}
+}
+
+type prompt struct {
+	id   uuid.UUID
+	node string
+}
+
+// prompts are the approvals that wait for an answer.
+func (r *run) prompts(ctx context.Context) ([]prompt, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	rows, err := r.cluster.pool.Query(ctx, "SELECT execution_id, node_key FROM node_runs WHERE status = 'waiting' AND prompt IS NOT NULL ORDER BY started_at")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (p prompt, err error) {
+		err = row.Scan(&p.id, &p.node)
+		return p, err
+	})
+}
+
+// answer gives the answer that is planned, and then perhaps the other one, which must be refused.
+func (r *run) answer(ctx context.Context, p prompt, node *plan.Node, again bool) {
+	word := func(approve bool) string {
+		if approve {
+			return "approve"
+		}
+		return "reject"
+	}
+	path := "/executions/" + p.id.String() + "/nodes/" + p.node + "/"
+	status, err := r.client.call(ctx, http.MethodPost, path+word(node.Approve), nil, map[string]string{"comment": "chaos"}, nil)
+	switch {
+	case status/100 == 2:
+		r.mu.Lock()
+		r.accepted[p.id].Decided[p.node] = node.Approve
+		r.count.decisions++
+		r.mu.Unlock()
+	case err != nil && status/100 == 4:
+		r.t.Errorf("answering %s of %s: %v", p.node, p.id, err)
+	default:
+		return // refused, or no answer: it is asked again if it still waits
+	}
+	if !again {
+		return
+	}
+	if status, err := r.client.call(ctx, http.MethodPost, path+word(!node.Approve), nil, map[string]string{}, nil); status/100 == 2 {
+		r.t.Error(errors.Join(fmt.Errorf("%s of %s took two different answers", p.node, p.id), err))
+	}
+}
+
+func (r *run) workflow(slug string) *plan.Workflow {
+	for _, w := range r.workflows {
+		if w.Slug == slug {
+			return w
+		}
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package chaos
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// role is what a process is.
+type role string
+
+const (
+	worker role = "worker"
+	serve  role = "serve"
+)
+
+// process is a place for one process of Foundry: when one ends there, the next is started.
+type process struct {
+	t    *testing.T
+	role role
+	name string // worker-2
+	dir  string // for its logs
+	env  func(instance int) []string
+
+	mu       sync.Mutex
+	cmd      *exec.Cmd
+	exited   chan struct{}
+	log      string // file of the present instance
+	instance int
+	frozen   bool
+	expected bool // the end of this instance is the test's doing
+}
+
+// start starts an instance.
+func (p *process) start(binary string) {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.instance++
+	p.log = filepath.Join(p.dir, fmt.Sprintf("%s.%d.log", p.name, p.instance))
+	out, err := os.Create(p.log)
+	if err != nil {
+		p.t.Error(err)
+		return
+	}
+	defer out.Close()
+	cmd := exec.Command(binary, string(p.role)) //nolint:noctx // it is ended by signals
+	cmd.Env, cmd.Dir = p.env(p.instance), p.dir
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		p.t.Errorf("starting %s: %v", p.name, err)
+		return
+	}
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // what it ended by is in its state
+		close(exited)
+	}()
+	p.cmd, p.exited, p.frozen, p.expected = cmd, exited, false, false
+}
+
+// pid is that of the present instance, 0 if there is none that runs.
+func (p *process) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil || closed(p.exited) {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+// signal signals the present instance.
+func (p *process) signal(s syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil || closed(p.exited) {
+		return
+	}
+	switch s {
+	case syscall.SIGSTOP:
+		p.frozen = true
+	case syscall.SIGCONT:
+		p.frozen = false
+	}
+	_ = p.cmd.Process.Signal(s) // it may have ended just now
+}
+
+func (p *process) isFrozen() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.frozen
+}
+
+// end tells the instance to end, and reports how long it took; an instance that does not end is killed and an error.
+func (p *process) end(limit time.Duration) (time.Duration, error) {
+	p.signal(syscall.SIGCONT)
+	began := time.Now()
+	p.signal(syscall.SIGTERM)
+	select {
+	case <-p.gone():
+	case <-time.After(limit):
+		p.signal(syscall.SIGKILL)
+		<-p.gone()
+		return time.Since(began), fmt.Errorf("%s did not end within %s of SIGTERM", p.name, limit)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if state := p.cmd.ProcessState; !state.Success() && killedBy(state) != syscall.SIGKILL {
+		return time.Since(began), fmt.Errorf("%s ended with %s", p.name, state)
+	}
+	return time.Since(began), nil
+}
+
+// gone is closed when the present instance has ended.
+func (p *process) gone() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		none := make(chan struct{})
+		close(none)
+		return none
+	}
+	return p.exited
+}
+
+// last says how the instance that has just ended did so, and the failpoint that killed it, if one did.
+func (p *process) last() (state *os.ProcessState, failpoint string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = readLog(p.log, func(r record) { // without a log there is no failpoint
+		failpoint = ""
+		if r.Message == "failpoint" && r.Action == "kill" {
+			failpoint = r.Failpoint
+		}
+	})
+	return p.cmd.ProcessState, failpoint
+}
+
+// record is what is read of a line of a log.
+type record struct {
+	Level     string `json:"level"`
+	Message   string `json:"message"`
+	Failpoint string `json:"failpoint"`
+	Action    string `json:"action"`
+	line      string
+}
+
+// readLog calls f for every line of a log that is a record.
+func readLog(name string, f func(record)) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		r := record{line: lines.Text()}
+		if json.Unmarshal(lines.Bytes(), &r) == nil {
+			f(r)
+		}
+	}
+	return lines.Err()
+}
+
+func killedBy(state *os.ProcessState) syscall.Signal {
+	status, ok := state.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() {
+		return 0
+	}
+	return status.Signal()
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
