@@ -68,7 +68,10 @@ func (s *sinks) refusals(c canary) {
 	s.i.t.Helper()
 	for key, value := range c.values {
 		for _, body := range []map[string]any{
-			{"value": value, c.marker: value}, {"value": value, "mask": value}, {"value": []string{value}}, {"valeu": value},
+			{"value": value, c.marker: value},
+			{"value": value, "mask": value},
+			{"value": []string{value}},
+			{"valeu": value},
 			{"value": strings.Repeat(value, 70_000/len(value))},
 		} {
 			status, answer := s.ask(http.MethodPut, s.i.url+"/api/v1/workflows/canary/secrets/"+key, body)
@@ -110,8 +113,9 @@ func (s *sinks) plant(marker string) {
 // scrape reads metrics through a relay that adds what was planted.
 func (s *sinks) scrape(url string) []byte {
 	s.i.t.Helper()
+	metrics := s.get(url, "")
 	relay := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = fmt.Fprintf(w, "%s# planted %s\n", s.get(url, ""), s.planted) // the reader notices
+		_, _ = fmt.Fprintf(w, "%s# planted %s\n", metrics, s.planted) // the reader notices
 	}))
 	defer relay.Close()
 	return s.get(relay.URL, "")
