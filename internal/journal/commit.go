@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"foundry/internal/errs"
+	"foundry/internal/failpoint"
 	"foundry/internal/postgres"
 	"foundry/internal/postgres/dbsqlc"
 )
@@ -150,7 +151,11 @@ func (j *Journal) write(ctx context.Context, entries []*pending) (*batch, error)
 	tx := postgres.Begin(conn.Conn())
 	defer tx.Rollback(ctx)
 	q := dbsqlc.New(tx)
-	rows, err := q.JournalLock(ctx, ids)
+	var rows []dbsqlc.JournalLockRow
+	err = failpoint.Around(ctx, "journal.lock", func() (err error) {
+		rows, err = q.JournalLock(ctx, ids)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +168,7 @@ func (j *Journal) write(ctx context.Context, entries []*pending) (*batch, error)
 	}
 	claim := j.notifier.Claim(false, ids)
 	if err = claim.Exec(ctx, tx); err == nil {
-		err = tx.Commit(ctx)
+		err = failpoint.Around(ctx, "journal.commit", func() error { return tx.Commit(ctx) })
 	}
 	claim.Done(err)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"foundry/internal/event"
 	"foundry/internal/execution"
+	"foundry/internal/failpoint"
 	"foundry/internal/pgtest"
 	"foundry/internal/postgres"
 	"foundry/internal/postgres/dbsqlc"
@@ -39,7 +40,9 @@ type testBundle struct {
 	executions *execution.Store
 	events     *event.Store
 	fake       *sandboxtest.Fake
-	close      func() // ends its connections
+	close      func()         // ends its connections
+	hook       failpoint.Hook // of workers that start from now on
+	lease      time.Duration  // of workers that start from now on; 0 is the default
 }
 
 func setup(t *testing.T) *testBundle {
@@ -72,7 +75,7 @@ func open(t *testing.T, url string, tracer pgx.QueryTracer) *testBundle {
 // background runs f until the test ends.
 func (b *testBundle) background(name string, f func(ctx context.Context) error) (stop func()) {
 	b.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(failpoint.With(context.Background(), b.hook))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -107,7 +110,7 @@ func (b *testBundle) startWorkerWith(slots int, keys *secret.Keyring) (url strin
 	w, err := worker.New(worker.Config{
 		Pool: pool, LeasePool: lease,
 		DirectURL: b.url, Listener: listener, Provider: b.fake, Host: "test", Version: "test", Slots: slots,
-		Keys: keys, Logger: zerolog.New(zerolog.NewTestWriter(b.t)), Registry: prometheus.NewRegistry(),
+		Lease: b.lease, Keys: keys, Logger: zerolog.New(zerolog.NewTestWriter(b.t)), Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		b.t.Fatal(err)
