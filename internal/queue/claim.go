@@ -10,6 +10,7 @@ import (
 
 	"foundry/internal/errs"
 	"foundry/internal/execution"
+	"foundry/internal/failpoint"
 	"foundry/internal/postgres/dbsqlc"
 )
 
@@ -57,7 +58,11 @@ func (s *Store) Claim(ctx context.Context, workerID uuid.UUID, limit int, avoid 
 	if avoid == nil {
 		avoid = []uuid.UUID{} // nil is NULL, which nothing differs from
 	}
-	rows, err := s.q.QueueClaim(ctx, avoid, workerID, int32(limit))
+	var rows []dbsqlc.QueueClaimRow
+	err := failpoint.Around(ctx, "queue.claim", func() (err error) {
+		rows, err = s.q.QueueClaim(ctx, avoid, workerID, int32(limit))
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("claiming executions: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"foundry/internal/failpoint"
 	"foundry/internal/postgres"
 	"foundry/internal/postgres/dbsqlc"
 )
@@ -54,7 +55,7 @@ func (s *Store) announce(ctx context.Context, f func(tx dbsqlc.DBTX) (wake, erro
 	}
 	claim := s.notifier.Claim(w.work, w.ids)
 	if err = claim.Exec(ctx, tx); err == nil {
-		err = tx.Commit(ctx)
+		err = failpoint.Around(ctx, "queue.commit", func() error { return tx.Commit(ctx) })
 	}
 	claim.Done(err)
 	return err

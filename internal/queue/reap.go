@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"foundry/internal/failpoint"
 	"foundry/internal/postgres/dbsqlc"
 )
 
@@ -19,7 +20,11 @@ type Reaped struct {
 // number of processes may call it at once; none may before it has known the database for one lease, or it
 // would take an outage of the database for the death of every worker.
 func (s *Store) Reap(ctx context.Context) (Reaped, error) {
-	gone, err := s.q.WorkerReap(ctx)
+	var gone []uuid.UUID
+	err := failpoint.Around(ctx, "queue.reap", func() (err error) {
+		gone, err = s.q.WorkerReap(ctx)
+		return err
+	})
 	if err != nil {
 		return Reaped{}, fmt.Errorf("reading leases: %w", err)
 	}
