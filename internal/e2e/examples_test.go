@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -25,6 +26,7 @@ type example struct {
 	inputs  []string // NAME=VALUE
 	outputs map[string]string
 	lines   []string // among the output
+	asks    string   // the node that waits for somebody to approve it, who says "Looks good"; empty: none
 }
 
 func allExamples() []example {
@@ -41,6 +43,11 @@ func allExamples() []example {
 				"flaky | attempt 1: tried 1 times so far", "flaky | the service does not answer",
 				"flaky: started, attempt 3", "flaky | attempt 3: tried 3 times so far", "after | it took 3 attempts",
 			},
+		},
+		{
+			file: "approval.yaml", inputs: []string{"version=2.1"}, asks: "sign-off",
+			outputs: map[string]string{"size": "12", "comment": "Looks good"},
+			lines:   []string{"build | built release.txt of 12 bytes", "publish | release 2.1"},
 		},
 		{
 			file: "report/report.yaml",
@@ -69,7 +76,15 @@ func TestExamplesByCommandLine(t *testing.T) {
 			for _, in := range ex.inputs {
 				args = append(args, "-i", in)
 			}
-			out := i.must(args...)
+			p := spawn(i.t, i.dir, i.client(), nil, args...)
+			if ex.asks != "" {
+				i.asks(slugOf(t, ex.file), ex.asks)
+				i.must("approve", slugOf(t, ex.file)+"#1", "--comment", "Looks good")
+			}
+			if code := p.wait(); code != 0 {
+				t.Fatalf("exit code %d\n%s%s", code, tail(p.out.String()), p.err.String())
+			}
+			out := p.out.String()
 			for _, line := range ex.lines {
 				if !strings.Contains(out, line+"\n") {
 					t.Errorf("the output lacks the line %q:\n%s", line, out)
@@ -98,6 +113,13 @@ func TestExamplesByHTTP(t *testing.T) {
 				inputs[name] = value
 			}
 			id := i.queue(slugOf(t, ex.file), inputs)
+			if ex.asks != "" {
+				i.asks(slugOf(t, ex.file), ex.asks)
+				path := "/executions/" + id + "/nodes/" + ex.asks + "/approve"
+				if status := i.call(http.MethodPost, path, client.Decide{Comment: "Looks good"}, nil); status != http.StatusOK {
+					t.Fatalf("approving: %d", status)
+				}
+			}
 			e := i.ended(id)
 			if e.Status != client.ExecutionStatusCompleted {
 				t.Fatalf("the execution is %s: %+v", e.Status, e.Error)
@@ -155,6 +177,22 @@ func TestReportDrawsAChart(t *testing.T) {
 			t.Errorf("the summary is %q", n.Summary)
 		}
 	}
+}
+
+// asks waits until the workflow's only execution is parked for a decision on the node.
+func (i *installation) asks(slug, node string) {
+	i.t.Helper()
+	eventually(i.t, func() error {
+		var page client.ExecutionPage
+		if status := i.call(http.MethodGet, "/executions?status=waiting&workflow="+slug, nil, &page); status != http.StatusOK || len(page.Data) != 1 {
+			return fmt.Errorf("%d: %d executions wait", status, len(page.Data))
+		}
+		w := i.execution(page.Data[0].ID.String()).WaitingFor
+		if w == nil || len(w.Nodes) != 1 || w.Nodes[0].Kind != client.WaitingNodeKindApproval || w.Nodes[0].Node != node {
+			return fmt.Errorf("it waits for %+v", w)
+		}
+		return nil
+	})
 }
 
 // postExample stores an example by HTTP, with its files as JSON.
