@@ -35,6 +35,15 @@ func rules() []rule {
 	}
 }
 
+// Rules are the names of all rules.
+func Rules() []string {
+	var names []string
+	for _, r := range rules() {
+		names = append(names, r.name)
+	}
+	return names
+}
+
 // Violations applies all rules. Beside them, pgtest.Violations looks at places and sequences.
 func Violations(e *Evidence) []Violation {
 	var found []Violation

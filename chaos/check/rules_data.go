@@ -106,21 +106,21 @@ func values(e *Evidence, say func(string, ...any)) {
 	}
 }
 
-// value is what the expression plan.Workflow has for a node is worth: nil for a node that did not complete.
+// value is what the expression plan.Workflow has for a node is worth: nil for a node that did not complete, but for a refusal.
 func value(w *plan.Workflow, planned *plan.Node, last map[string]*NodeRun) any {
 	n := last[planned.Key]
 	if n == nil {
 		return nil
 	}
-	if planned.Kind == plan.Wait {
+	switch {
+	case planned.Kind == plan.Wait:
 		return n.Status
-	}
-	if n.Status != "completed" {
+	case planned.Kind == plan.Approval && len(n.Decision) > 0:
+		return n.Status == "completed"
+	case n.Status != "completed":
 		return nil
 	}
 	switch planned.Kind {
-	case plan.Approval:
-		return true
 	case plan.Set:
 		var joined strings.Builder
 		for _, need := range planned.Needs {
@@ -130,7 +130,7 @@ func value(w *plan.Workflow, planned *plan.Node, last map[string]*NodeRun) any {
 			joined.WriteByte(';')
 		}
 		return joined.String()
-	case plan.Steady, plan.Burst, plan.Odd, plan.Flaky, plan.Broken, plan.Stuck, plan.Full, plan.Wait:
+	case plan.Steady, plan.Burst, plan.Odd, plan.Flaky, plan.Broken, plan.Stuck, plan.Full, plan.Approval, plan.Wait:
 	}
 	return planned.Value()
 }
@@ -166,17 +166,17 @@ func secrets(e *Evidence, say func(string, ...any)) {
 	}
 }
 
-// audit: under every claim under which a command was started, and under which the workflow's secrets were therefore read, each
-// read stands in the record, once.
+// audit: under every claim under which a command was started, the workflow's secrets were read, and that stands in the record. An engine that
+// was begun again under its claim has read them again.
 func audit(e *Evidence, say func(string, ...any)) {
 	for _, x := range e.World.Executions {
 		w := e.Workflows[x.Workflow]
 		if w == nil {
 			continue
 		}
-		read := map[int64]int{}
+		read := map[int64]bool{}
 		for _, r := range x.Reads {
-			read[r.Claim]++
+			read[r.Claim] = true
 			if w.Secret == "" || r.Key != plan.SecretKey {
 				say("execution %s read the secret %s, which its workflow has not", x.ID, r.Key)
 			}
@@ -191,13 +191,8 @@ func audit(e *Evidence, say func(string, ...any)) {
 				started[claim] = true
 			}
 		}
-		for claim, times := range read {
-			if times > 1 {
-				say("execution %s read its secret %d times under claim %d", x.ID, times, claim)
-			}
-		}
 		for claim := range started {
-			if w.Secret != "" && read[claim] == 0 {
+			if w.Secret != "" && !read[claim] {
 				say("execution %s started a command under claim %d, and no read of its secret is on record", x.ID, claim)
 			}
 		}

@@ -1,0 +1,285 @@
+package check_test
+
+import (
+	"encoding/base64"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"foundry/chaos/check"
+	"foundry/chaos/plan"
+	"foundry/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// plant is one damage to a sound history.
+type plant struct {
+	rule string // that must tell; empty: nothing is to be found
+	sql  string // $1 is the execution
+	see  func(h *history, e *check.Evidence)
+}
+
+func plants() map[string]plant {
+	const canceledUpdate = "UPDATE executions SET status = 'canceled', cancel_requested_at = now() WHERE id = $1"
+	return map[string]plant{
+		"a sound history": {},
+
+		"an accepted execution is gone":         {rule: "lost", sql: "DELETE FROM executions WHERE id = $1"},
+		"an execution of another workflow":      {rule: "lost", see: func(_ *history, e *check.Evidence) { e.Accepted[0].Workflow = "chaos-2" }},
+		"one execution for two requests":        {rule: "lost", see: func(_ *history, e *check.Evidence) { e.Accepted = append(e.Accepted, e.Accepted[0]) }},
+		"an execution that nobody asked for":    {rule: "lost", see: func(_ *history, e *check.Evidence) { e.Accepted = nil }},
+		"an execution has not ended":            {rule: "rest", sql: "UPDATE executions SET status = 'running', finished_at = NULL WHERE id = $1"},
+		"a node run has not ended":              {rule: "rest", sql: "UPDATE node_runs SET status = 'running', finished_at = NULL WHERE execution_id = $1 AND node_key = 'steady'"},
+		"an ended execution is in the queue":    {rule: "rest", sql: "INSERT INTO execution_queue (execution_id, run_order) VALUES ($1, now())"},
+		"an ended execution has a timer":        {rule: "rest", sql: "INSERT INTO execution_timers (execution_id, due_at, reason) VALUES ($1, now(), 'wait')"},
+		"a command began twice":                 {rule: "repeated", see: func(h *history, e *check.Evidence) { h.note(e, "flaky", 1, "begin") }},
+		"a completed node's command never ran":  {rule: "repeated", see: func(h *history, e *check.Evidence) { h.forget(e, "steady") }},
+		"a completed command's end is missing":  {rule: "repeated", see: func(h *history, e *check.Evidence) { e.Notes[h.id] = e.Notes[h.id][:len(e.Notes[h.id])-1] }},
+		"a completed node's command ran again":  {rule: "repeated", see: func(h *history, e *check.Evidence) { h.note(e, "steady", 2, "begin") }},
+		"a command that no node run stands for": {rule: "repeated", see: func(h *history, e *check.Evidence) { h.note(e, "nobody", 1, "begin") }},
+		"a command after the execution's end": {rule: "late", see: func(h *history, e *check.Evidence) {
+			e.Notes[h.id][0].At = time.Now().Add(time.Hour)
+		}},
+		"a command after its node run's end": {rule: "late", sql: "UPDATE node_runs SET finished_at = finished_at - interval '1 hour' WHERE execution_id = $1 AND node_key = 'flaky' AND attempt = 1"},
+		"a gap between attempts":             {rule: "attempts", sql: "UPDATE node_runs SET attempt = 3 WHERE execution_id = $1 AND node_key = 'flaky' AND attempt = 2"},
+		"an attempt after the completed one": {rule: "attempts", sql: "UPDATE node_runs SET status = 'completed' WHERE execution_id = $1 AND node_key = 'flaky' AND attempt = 1"},
+		"more failures than retries":         {rule: "attempts", sql: "UPDATE node_runs SET status = 'failed' WHERE execution_id = $1 AND node_key = 'broken' AND attempt = 1"},
+		"a node that the text has not":       {rule: "attempts", sql: "UPDATE node_runs SET node_key = 'stranger' WHERE execution_id = $1 AND node_key = 'wait'"},
+		"a node given up too early":          {rule: "attempts", sql: `UPDATE node_runs SET error = '{"code":"infrastructure"}' WHERE execution_id = $1 AND node_key = 'broken' AND attempt = 2`},
+		"a node is missing":                  {rule: "ends", sql: "DELETE FROM node_runs WHERE execution_id = $1 AND node_key = 'wait'"},
+		"a node that should fail completed":  {rule: "ends", sql: "UPDATE node_runs SET status = 'completed' WHERE execution_id = $1 AND node_key = 'broken' AND attempt = 2"},
+		"a node that should complete failed": {rule: "ends", sql: `UPDATE node_runs SET status = 'failed', error = '{"code":"internal"}' WHERE execution_id = $1 AND node_key = 'wait'`},
+		"a node was skipped without a cause": {rule: "ends", sql: "UPDATE node_runs SET status = 'skipped' WHERE execution_id = $1 AND node_key = 'set'"},
+		"a node ran that should be skipped":  {rule: "ends", sql: "UPDATE node_runs SET status = 'completed' WHERE execution_id = $1 AND node_key = 'below'"},
+		"another exit code":                  {rule: "ends", sql: "UPDATE node_runs SET exit_code = 6 WHERE execution_id = $1 AND node_key = 'broken' AND attempt = 2"},
+		"a node was canceled by nobody":      {rule: "ends", sql: "UPDATE node_runs SET status = 'canceled' WHERE execution_id = $1 AND node_key = 'wait'"},
+		"a failed execution completed":       {rule: "verdict", sql: "UPDATE executions SET status = 'completed' WHERE id = $1"},
+		"a node's output":                    {rule: "values", sql: `UPDATE node_runs SET outputs = '{"value":"stolen"}' WHERE execution_id = $1 AND node_key = 'steady'`},
+		"the output of a set node":           {rule: "values", sql: `UPDATE node_runs SET outputs = '{"value":"steady-4-2"}' WHERE execution_id = $1 AND node_key = 'set'`},
+		"a chunk is missing":                 {rule: "output", sql: "DELETE FROM execution_logs WHERE execution_id = $1 AND seq = 9"},
+		"a chunk twice":                      {rule: "output", sql: "INSERT INTO execution_logs SELECT day, execution_id, seq + 1000, time, node_run_id, stream, byte_offset, data FROM execution_logs WHERE execution_id = $1 AND seq = 9"},
+		"a byte differs":                     {rule: "output", sql: "UPDATE execution_logs SET data = set_byte(data, 0, 65) WHERE execution_id = $1 AND seq = 9"},
+		"an interrupted run wrote else":      {rule: "output", sql: "UPDATE execution_logs SET data = 'else' WHERE execution_id = $1 AND seq = 5"},
+		"output of a node without a command": {rule: "output", sql: "UPDATE execution_logs SET node_run_id = (SELECT id FROM node_runs WHERE execution_id = $1 AND node_key = 'wait') WHERE execution_id = $1 AND seq = 5"},
+		"output of nobody":                   {rule: "output", sql: "UPDATE execution_logs SET node_run_id = gen_random_uuid() WHERE execution_id = $1 AND seq = 5"},
+		"an offset with a gap":               {rule: "offsets", sql: "UPDATE execution_logs SET byte_offset = byte_offset + 1 WHERE execution_id = $1 AND seq = 10"},
+		"a count that is wrong":              {rule: "offsets", sql: "UPDATE node_runs SET stdout_bytes = stdout_bytes + 1 WHERE execution_id = $1 AND node_key = 'steady'"},
+		"a secret in the output":             {rule: "secrets", sql: "UPDATE execution_logs SET data = 'hunter-1-2-3' WHERE execution_id = $1 AND seq = 5"},
+		"a secret in an event":               {rule: "secrets", sql: `UPDATE execution_events SET data = '{"x":"hunter-1-2-3"}' WHERE execution_id = $1 AND seq = 2`},
+		"a secret in an output":              {rule: "secrets", sql: `UPDATE node_runs SET outputs = '{"value":"hunter-1-2-3"}' WHERE execution_id = $1 AND node_key = 'steady'`},
+		"a secret in the result":             {rule: "secrets", sql: `UPDATE execution_data SET outputs = '{"result":"hunter-1-2-3"}' WHERE execution_id = $1`},
+		"a secret in base64": {rule: "secrets", sql: "UPDATE execution_logs SET data = '" +
+			base64.StdEncoding.EncodeToString([]byte("hunter-1-2-3")) + "' WHERE execution_id = $1 AND seq = 5"},
+		"a read that is not on record":         {rule: "audit", sql: "DELETE FROM audit_log WHERE execution_id = $1"},
+		"a read under another claim":           {rule: "audit", sql: `UPDATE audit_log SET data = '{"claim":2}' WHERE execution_id = $1`},
+		"a read of another secret":             {rule: "audit", sql: "UPDATE audit_log SET target = 'OTHER' WHERE execution_id = $1"},
+		"a cancel that came to nothing":        {rule: "cancel", see: func(_ *history, e *check.Evidence) { e.Accepted[0].Canceled = true }},
+		"a cancel that nobody asked for":       {rule: "cancel", sql: "UPDATE executions SET status = 'canceled' WHERE id = $1"},
+		"an answer that was forgotten":         {rule: "decisions", sql: "UPDATE node_runs SET decision = NULL WHERE execution_id = $1 AND node_key = 'approval'"},
+		"an answer that was turned":            {rule: "decisions", see: func(_ *history, e *check.Evidence) { e.Accepted[0].Decided["approval"] = false }},
+		"an answer without effect":             {rule: "decisions", sql: "UPDATE node_runs SET status = 'failed' WHERE execution_id = $1 AND node_key = 'approval'"},
+		"a claim that does not rise":           {rule: "claims", sql: `UPDATE execution_events SET data = '{"claim":1}' WHERE execution_id = $1 AND seq = 8`},
+		"a claim that the execution never had": {rule: "claims", sql: "UPDATE executions SET claim = 2 WHERE id = $1"},
+		"a sandbox that lives":                 {rule: "sandboxes", sql: "UPDATE sandboxes SET state = 'ready', ended_at = NULL WHERE execution_id = $1"},
+		"a sandbox without an end":             {rule: "sandboxes", see: func(_ *history, e *check.Evidence) { e.Sandboxes = []string{"p1"} }},
+		"a kept sandbox that is gone":          {rule: "sandboxes", sql: "UPDATE sandboxes SET state = 'kept', ended_at = NULL WHERE execution_id = $1"},
+		"a process":                            {rule: "leftovers", see: func(_ *history, e *check.Evidence) { e.Processes = []string{"1 init"} }},
+		"an execution lost its place":          {rule: "misplaced", see: func(_ *history, e *check.Evidence) { e.Misplaced = 1 }},
+
+		// What is no violation.
+		"a cancel":                  {sql: canceledUpdate, see: func(_ *history, e *check.Evidence) { e.Accepted[0].Canceled = true }},
+		"a cancel that ended nodes": {sql: "WITH x AS (" + canceledUpdate + ") UPDATE node_runs SET status = 'canceled' WHERE execution_id = $1 AND node_key = 'report'"},
+		"a kept sandbox": {sql: "UPDATE sandboxes SET state = 'kept', ended_at = NULL WHERE execution_id = $1", see: func(_ *history, e *check.Evidence) {
+			e.Sandboxes = []string{"p1"}
+		}},
+	}
+}
+
+// TestRulesFindWhatIsPlanted damages a sound history in one place at a time: in the database by a statement, or in what was seen
+// outside. The rule that it belongs to must tell; a sound history has nothing to tell.
+func TestRulesFindWhatIsPlanted(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	for name, c := range plants() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHistory(t, pool)
+			if c.sql != "" {
+				pgtest.Exec(t, pool, c.sql, h.id)
+			}
+			world, err := check.Load(t.Context(), pool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := h.evidence(h.only(world))
+			if c.see != nil {
+				c.see(h, e)
+			}
+			found := check.Violations(e)
+			told := slices.ContainsFunc(found, func(v check.Violation) bool { return v.Rule == c.rule })
+			if c.rule == "" && len(found) > 0 || c.rule != "" && !told {
+				t.Errorf("found %v", found)
+			}
+		})
+	}
+}
+
+// workflow has a node of every kind that matters to the rules.
+func workflow() *plan.Workflow {
+	return &plan.Workflow{
+		Slug: "chaos-1", Secret: "hunter-1-2-3", Output: "set",
+		Nodes: []plan.Node{
+			{Key: "steady", Kind: plan.Steady, Lines: 4, Padding: 2, Secret: true},
+			{Key: "flaky", Kind: plan.Flaky, Lines: 1, Fails: 1, ExitCode: 3},
+			{Key: "broken", Kind: plan.Broken, Lines: 1, ExitCode: 5},
+			{Key: "below", Kind: plan.Steady, Lines: 1, Needs: []string{"broken"}},
+			{Key: "approval", Kind: plan.Approval, Approve: true},
+			{Key: "wait", Kind: plan.Wait},
+			{Key: "set", Kind: plan.Set, Needs: []string{"steady", "approval", "wait"}},
+			{Key: "report", Kind: plan.Steady, Lines: 2, Always: true, Needs: []string{"broken"}},
+		},
+	}
+}
+
+// history is one execution of it, as it should be: taken over once, with an interrupted attempt, and failed by its broken node.
+type history struct {
+	t        *testing.T
+	pool     *pgxpool.Pool
+	id       uuid.UUID
+	workflow *plan.Workflow
+	seq      int64
+	notes    []check.Note
+}
+
+func newHistory(t *testing.T, pool *pgxpool.Pool) *history {
+	t.Helper()
+	organization, workflowID := pgtest.Workflow(t, pool)
+	h := &history{t: t, pool: pool, id: uuid.Must(uuid.NewV7()), workflow: workflow()}
+	pgtest.Exec(t, pool, "UPDATE workflows SET slug = 'chaos-1' WHERE id = $1", workflowID)
+	pgtest.Exec(t, pool, `INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, claim, queued_at, queue_deadline_at, claimed_at, finished_at)
+VALUES ($1, $2, $3, 1, 1, 'failed', 'api', 3, now(), now(), now(), now() + interval '10 minutes')`, h.id, organization, workflowID)
+	pgtest.Exec(t, pool, "INSERT INTO execution_data (execution_id, inputs) VALUES ($1, '{}')", h.id)
+	pgtest.Exec(t, pool, "INSERT INTO sandboxes (id, execution_id, provider, host, provider_id, state, claim, ended_at) VALUES (gen_random_uuid(), $1, 'local', 'h', 'p1', 'destroyed', 1, now())", h.id)
+	for _, claim := range []string{"1", "3"} {
+		pgtest.Exec(t, pool, `INSERT INTO audit_log (id, organization_id, actor_kind, actor, action, execution_id, target, data)
+VALUES (gen_random_uuid(), $1, 'worker', 'w', 'secret.read', $2, 'CHAOS_TOKEN', jsonb_build_object('version', 1, 'claim', $3::bigint))`, organization, h.id, claim)
+	}
+	h.event("execution.queued", "{}")                // 1
+	h.event("execution.claimed", `{"claim":1}`)      // 2
+	h.event("node.started", "{}")                    // 3
+	h.event("node.started", "{}")                    // 4
+	h.cut("broken", 1)                               // 5
+	h.event("node.interrupted", "{}")                // 6
+	h.event("execution.released", "{}")              // 7
+	h.event("execution.claimed", `{"claim":3}`)      // 8
+	h.ran("steady", 1, "completed", 0)               // 9, 10
+	h.ran("flaky", 1, "failed", 3)                   // 11
+	h.ran("flaky", 2, "completed", 0)                // 12
+	h.ran("broken", 2, "failed", 5)                  // 13
+	h.other("below", "skipped", `{}`)                //
+	h.other("approval", "completed", `{"by":"cli"}`) //
+	pgtest.Exec(t, pool, `UPDATE node_runs SET decision = '{"approved":true}' WHERE execution_id = $1 AND node_key = 'approval'`, h.id)
+	h.other("wait", "completed", `{}`)
+	h.other("set", "completed", `{"value":"steady-4-2;true;completed;"}`)
+	h.ran("report", 1, "completed", 0)
+	h.event("node.started", "{}")
+	return h
+}
+
+func (h *history) event(kind, data string) {
+	h.seq++
+	pgtest.Exec(h.t, h.pool, "INSERT INTO execution_events (day, execution_id, seq, type, data) VALUES (execution_day($1), $1, $2, $3, $4::text::jsonb)", h.id, h.seq, kind, data)
+}
+
+func (h *history) nodeRun(key string, attempt int, status, outputs, code string, exit *int) uuid.UUID {
+	id := uuid.New()
+	pgtest.Exec(h.t, h.pool, `INSERT INTO node_runs (id, execution_id, node_key, attempt, status, exit_code, error, outputs, started_at, finished_at)
+VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $7 <> '' THEN jsonb_build_object('code', $7::text) END, $8::text::jsonb, now(), now() + interval '5 minutes')`,
+		id, h.id, key, attempt, status, exit, code, outputs)
+	return id
+}
+
+// ran is a command that came to its own end.
+func (h *history) ran(key string, attempt int, status string, exit int) {
+	planned := h.workflow.Node(key)
+	outputs, code := `{}`, "exit_code"
+	if status == "completed" {
+		outputs, code = `{"value":"`+planned.Value()+`"}`, ""
+	}
+	id := h.nodeRun(key, attempt, status, outputs, code, &exit)
+	stdout, stderr := planned.Output()
+	h.chunk(id, "stdout", stdout)
+	h.chunk(id, "stderr", stderr)
+	h.noted(key, attempt, "begin", "end")
+}
+
+// cut is a command that was lost.
+func (h *history) cut(key string, attempt int) {
+	id := h.nodeRun(key, attempt, "interrupted", `{}`, "interrupted", nil)
+	stdout, _ := h.workflow.Node(key).Output()
+	h.chunk(id, "stdout", stdout[:len(stdout)/2])
+	h.noted(key, attempt, "begin")
+}
+
+func (h *history) other(key, status, outputs string) { h.nodeRun(key, 1, status, outputs, "", nil) }
+
+func (h *history) chunk(nodeRun uuid.UUID, stream string, data []byte) {
+	if len(data) == 0 {
+		return
+	}
+	h.seq++
+	pgtest.Exec(h.t, h.pool, "INSERT INTO execution_logs (day, execution_id, seq, node_run_id, stream, byte_offset, data) VALUES (execution_day($1), $1, $2, $3, $4, 0, $5)",
+		h.id, h.seq, nodeRun, stream, data)
+	pgtest.Exec(h.t, h.pool, "UPDATE node_runs SET "+stream+"_bytes = $2 WHERE id = $1", nodeRun, len(data))
+}
+
+func (h *history) noted(key string, attempt int, words ...string) {
+	for _, word := range words {
+		h.notes = append(h.notes, check.Note{Node: key, Attempt: attempt, Word: word, At: time.Now()})
+	}
+}
+
+// only leaves out the other histories of the database.
+func (h *history) only(w *check.World) *check.World {
+	others := func(id uuid.UUID) bool { return id != h.id }
+	maps.DeleteFunc(w.Executions, func(id uuid.UUID, _ *check.Execution) bool { return others(id) })
+	w.Queued = slices.DeleteFunc(w.Queued, others)
+	w.Sandboxes = slices.DeleteFunc(w.Sandboxes, func(s check.Sandbox) bool { return others(s.ExecutionID) })
+	return w
+}
+
+// evidence is what was seen of it from outside.
+func (h *history) evidence(w *check.World) *check.Evidence {
+	return &check.Evidence{
+		World: w, Workflows: map[string]*plan.Workflow{"chaos-1": h.workflow},
+		Accepted: []check.Accepted{{ID: h.id, Workflow: "chaos-1", Decided: map[string]bool{"approval": true}}},
+		Notes:    map[uuid.UUID][]check.Note{h.id: slices.Clone(h.notes)},
+	}
+}
+
+func (h *history) note(e *check.Evidence, node string, attempt int, word string) {
+	e.Notes[h.id] = append(e.Notes[h.id], check.Note{Node: node, Attempt: attempt, Word: word, At: time.Now()})
+}
+
+func (h *history) forget(e *check.Evidence, node string) {
+	e.Notes[h.id] = slices.DeleteFunc(e.Notes[h.id], func(n check.Note) bool { return n.Node == node })
+}
+
+// A rule without a row in the table would be one that nobody has seen to work.
+func TestEveryRuleIsPlanted(t *testing.T) {
+	t.Parallel()
+	planted := map[string]bool{}
+	for _, p := range plants() {
+		planted[p.rule] = true
+	}
+	for _, name := range check.Rules() {
+		if !planted[name] {
+			t.Errorf("nothing is planted for the rule %s", name)
+		}
+	}
+}
