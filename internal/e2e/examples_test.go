@@ -179,6 +179,44 @@ func TestReportDrawsAChart(t *testing.T) {
 	}
 }
 
+func TestRejectedExample(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	i.postExample("approval.yaml")
+	id := i.queue("approval", nil)
+	i.asks("approval", "sign-off")
+	if out := i.must("reject", id, "--comment", "Not today"); out != "sign-off is rejected.\n" {
+		t.Errorf("rejecting says %q", out)
+	}
+	e := i.ended(id)
+	if e.Status != client.ExecutionStatusFailed || e.Error == nil || e.Error.Code != "rejected" || e.Error.Node != "sign-off" {
+		t.Errorf("the execution is %s: %+v", e.Status, e.Error)
+	}
+	states := map[string]client.NodeStatus{}
+	for _, n := range i.nodes(id) {
+		states[n.Key] = n.Status
+		if n.Key == "sign-off" && (n.Decision == nil || n.Decision.Approved || n.Decision.Comment != "Not today") {
+			t.Errorf("the decision is %+v", n.Decision)
+		}
+	}
+	want := map[string]client.NodeStatus{
+		"build": client.NodeStatusCompleted, "sign-off": client.NodeStatusFailed, "withdraw": client.NodeStatusCompleted,
+		"settle": client.NodeStatusSkipped, "publish": client.NodeStatusSkipped,
+	}
+	if diff := cmp.Diff(want, states); diff != "" {
+		t.Errorf("nodes (-want +got):\n%s", diff)
+	}
+	if got := string(i.logs(id, "withdraw")); got != "withdrawn\n" {
+		t.Errorf("withdraw says %q", got)
+	}
+	if again := i.cli("approve", id); again.code() != 1 || !strings.Contains(again.err.String(), "asks for a decision") {
+		t.Errorf("approving what has ended: exit code %d, %s", again.code(), again.err.String())
+	}
+	if again := i.cli("approve", id, "--node", "sign-off"); again.code() != 1 || !strings.Contains(again.err.String(), "decided already") {
+		t.Errorf("approving what is rejected: exit code %d, %s", again.code(), again.err.String())
+	}
+}
+
 // asks waits until the workflow's only execution is parked for a decision on the node.
 func (i *installation) asks(slug, node string) {
 	i.t.Helper()
