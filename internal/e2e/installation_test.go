@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,14 +25,15 @@ type installation struct {
 	dir      string // working directory and state
 	database string
 	port     int
+	env      []string // of both processes, besides what they need
 	serve    *proc
 	worker   *proc
 }
 
 // start brings up an installation. The control plane has a fixed port, so that it can be started again.
-func start(t testing.TB) *installation {
+func start(t testing.TB, env ...string) *installation {
 	t.Helper()
-	i := &installation{api: api{t: t}, dir: t.TempDir(), database: pgtest.Database(t)}
+	i := &installation{api: api{t: t}, dir: t.TempDir(), database: pgtest.Database(t), env: env}
 	i.port = freePort(t)
 	i.url = "http://127.0.0.1:" + strconv.Itoa(i.port)
 	token := spawn(t, i.dir, environ("DATABASE_URL="+i.database), nil, "admin", "token")
@@ -56,7 +58,7 @@ func freePort(t testing.TB) int {
 
 func (i *installation) startServe() {
 	i.t.Helper()
-	i.serve = spawn(i.t, i.dir, environ("DATABASE_URL="+i.database, "PORT="+strconv.Itoa(i.port)), nil, "serve")
+	i.serve = spawn(i.t, i.dir, i.environ("PORT="+strconv.Itoa(i.port)), nil, "serve")
 	eventually(i.t, func() error {
 		resp, err := http.Get(i.url + "/readyz") //nolint:noctx // eventually gives up
 		if err != nil {
@@ -72,7 +74,17 @@ func (i *installation) startServe() {
 
 func (i *installation) startWorker() {
 	i.t.Helper()
-	i.worker = spawn(i.t, i.dir, environ("DATABASE_URL="+i.database, "PORT=0", "FOUNDRY_STATE_DIR="+filepath.Join(i.dir, "state")), nil, "worker")
+	i.worker = i.anotherWorker()
+}
+
+// anotherWorker starts a worker beside those that run.
+func (i *installation) anotherWorker() *proc {
+	i.t.Helper()
+	return spawn(i.t, i.dir, i.environ("PORT=0", "FOUNDRY_STATE_DIR="+filepath.Join(i.dir, "state")), nil, "worker")
+}
+
+func (i *installation) environ(more ...string) []string {
+	return environ(slices.Concat([]string{"DATABASE_URL=" + i.database}, i.env, more)...)
 }
 
 // client is the environment of commands that talk to the installation.
