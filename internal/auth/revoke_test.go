@@ -30,7 +30,9 @@ func listening(t *testing.T, url string, pool *pgxpool.Pool) *Store {
 	go func() { ended <- listener.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-ended
+		if err := <-ended; err != nil {
+			t.Errorf("the listener: %v", err)
+		}
 	})
 	return there
 }

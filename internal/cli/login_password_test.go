@@ -104,6 +104,7 @@ func (*site) run(t *testing.T, in string, args ...string) (code int, out, proble
 
 // TestLoginWithAPassword is not parallel: see install.
 func TestLoginWithAPassword(t *testing.T) {
+	t.Setenv("FOUNDRY_TOKEN", "")
 	i := install(t)
 	file, err := loginPath()
 	if err != nil {

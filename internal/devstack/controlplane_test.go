@@ -61,7 +61,7 @@ func TestRevokingReachesEveryControlPlane(t *testing.T) {
 	here, there := controlPlane(t, database), controlPlane(t, database)
 	limited, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	call := func(method, url, token string) *http.Response {
+	call := func(method, url, token string) (status int, body io.Reader) {
 		t.Helper()
 		request, err := http.NewRequestWithContext(limited, method, url, nil)
 		if err != nil {
@@ -73,33 +73,34 @@ func TestRevokingReachesEveryControlPlane(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { response.Body.Close() })
-		return response
+		return response.StatusCode, response.Body
 	}
 	var me struct {
 		Environment string
 		Token       struct{ ID string }
 	}
-	if err := json.NewDecoder(call(http.MethodGet, there+"/api/v1/me", tokens[1]).Body).Decode(&me); err != nil || me.Environment != "staging" {
+	_, said := call(http.MethodGet, there+"/api/v1/me", tokens[1])
+	if err := json.NewDecoder(said).Decode(&me); err != nil || me.Environment != "staging" {
 		t.Fatalf("before, the other process says %+v (%v)", me, err)
 	}
-	stream := call(http.MethodGet, there+"/api/v1/events", tokens[1])
-	lines := bufio.NewReader(stream.Body)
+	_, stream := call(http.MethodGet, there+"/api/v1/events", tokens[1])
+	lines := bufio.NewReader(stream)
 	for line := ""; !strings.HasPrefix(line, "event: ready"); {
 		if line, err = lines.ReadString('\n'); err != nil {
 			t.Fatalf("waiting for the stream: %v", err)
 		}
 	}
 
-	if answer := call(http.MethodDelete, here+"/api/v1/tokens/"+me.Token.ID, tokens[0]); answer.StatusCode != http.StatusNoContent {
-		t.Fatalf("revoking: %d", answer.StatusCode)
+	if status, _ := call(http.MethodDelete, here+"/api/v1/tokens/"+me.Token.ID, tokens[0]); status != http.StatusNoContent {
+		t.Fatalf("revoking: %d", status)
 	}
 	if _, err := io.Copy(io.Discard, lines); err != nil {
 		t.Errorf("the stream goes on in the other process: %v", err)
 	}
-	if answer := call(http.MethodGet, there+"/api/v1/me", tokens[1]); answer.StatusCode != http.StatusUnauthorized {
-		t.Errorf("the other process answers %d to the revoked token", answer.StatusCode)
+	if status, _ := call(http.MethodGet, there+"/api/v1/me", tokens[1]); status != http.StatusUnauthorized {
+		t.Errorf("the other process answers %d to the revoked token", status)
 	}
-	if answer := call(http.MethodGet, there+"/api/v1/me", tokens[0]); answer.StatusCode != http.StatusOK {
-		t.Errorf("the other process answers %d to another token", answer.StatusCode)
+	if status, _ := call(http.MethodGet, there+"/api/v1/me", tokens[0]); status != http.StatusOK {
+		t.Errorf("the other process answers %d to another token", status)
 	}
 }

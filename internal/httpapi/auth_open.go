@@ -27,21 +27,28 @@ type openRequest struct {
 	end         context.CancelCauseFunc
 }
 
-// whileAuthenticated makes the request's context end when its credentials are revoked. The caller calls closed at the end.
-func (s *Server) whileAuthenticated(c echo.Context) (closed func()) {
+// whileAuthenticated runs f, while which the request's context ends when its credentials are revoked.
+func (s *Server) whileAuthenticated(c echo.Context, f func() error) error {
 	request := c.Request()
 	ctx, end := context.WithCancelCause(request.Context())
+	defer end(nil)
 	c.SetRequest(request.WithContext(ctx))
 	one := &openRequest{request, credentialsOf(request), end}
-	s.open.mu.Lock()
-	defer s.open.mu.Unlock()
-	s.open.all[one] = struct{}{}
-	return func() {
-		s.open.mu.Lock()
-		defer s.open.mu.Unlock()
-		delete(s.open.all, one)
-		end(nil)
-	}
+	s.open.add(one)
+	defer s.open.remove(one)
+	return f()
+}
+
+func (o *openRequests) add(one *openRequest) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all[one] = struct{}{}
+}
+
+func (o *openRequests) remove(one *openRequest) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.all, one)
 }
 
 // credentialsOf tells requests of one principal from those of others.

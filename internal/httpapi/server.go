@@ -173,17 +173,14 @@ func (s *Server) live(next openapi.StrictHandlerFunc, _ string) openapi.StrictHa
 	return func(c echo.Context, request any) (any, error) {
 		switch r := request.(type) {
 		case openapi.StreamEventsRequestObject:
-			defer s.whileAuthenticated(c)()
-			return nil, s.streamSummaries(c)
+			return nil, s.whileAuthenticated(c, func() error { return s.streamSummaries(c) })
 		case openapi.ListExecutionEventsRequestObject:
 			if accepts(c.Request(), "text/event-stream") {
-				defer s.whileAuthenticated(c)()
-				return nil, s.streamExecution(c, r)
+				return nil, s.whileAuthenticated(c, func() error { return s.streamExecution(c, r) })
 			}
 		case openapi.GetExecutionLogsRequestObject:
 			if valueOr(r.Params.Follow, false) {
-				defer s.whileAuthenticated(c)()
-				return nil, s.followLogs(c, r)
+				return nil, s.whileAuthenticated(c, func() error { return s.followLogs(c, r) })
 			}
 		}
 		return next(c, request)
