@@ -36,15 +36,15 @@ func (b *testBundle) ask(id uuid.UUID, node, prompt string) {
 		execution.NewID(), id, node, prompt)
 }
 
-// park gives a held execution back as the journal does, unless a signal newer than the one given has come; it reports whether it did.
-func (b *testBundle) park(ctx context.Context, id uuid.UUID, signal int64) (bool, error) {
+// park gives a held execution back as the journal does, unless a signal has come; it reports whether it did.
+func (b *testBundle) park(ctx context.Context, id uuid.UUID) (bool, error) {
 	tag, err := b.pool.Exec(ctx, `WITH parked AS (
 			UPDATE executions SET status = 'waiting', parked_at = now(), worker_id = NULL, claim = claim + 1, last_seq = last_seq + 1
-			WHERE id = $1 AND worker_id IS NOT NULL AND signal = $2 RETURNING id, last_seq
+			WHERE id = $1 AND worker_id IS NOT NULL AND signal = 0 RETURNING id, last_seq
 		), timer AS (
 			INSERT INTO execution_timers (execution_id, due_at, reason) SELECT id, now() + interval '1 hour', 'approval' FROM parked
 		)
-		INSERT INTO execution_events (day, execution_id, seq, type) SELECT execution_day(id), id, last_seq, 'execution.waiting' FROM parked`, id, signal)
+		INSERT INTO execution_events (day, execution_id, seq, type) SELECT execution_day(id), id, last_seq, 'execution.waiting' FROM parked`, id)
 	return tag.RowsAffected() == 1, err
 }
 
@@ -55,16 +55,16 @@ func (b *testBundle) decision(id uuid.UUID) queue.Decision {
 	}
 }
 
-// decided is what a decision leaves in a node run.
+// decided is what a decision leaves in the run of the node "ask".
 type decided struct {
 	Status, Outputs, Failure, Decision string
 	Finished                           bool
 }
 
-func (b *testBundle) decided(id uuid.UUID, node string) (d decided) {
+func (b *testBundle) decided(id uuid.UUID) (d decided) {
 	b.t.Helper()
 	err := b.pool.QueryRow(b.t.Context(), `SELECT status, COALESCE(outputs::text, ''), COALESCE(error::text, ''), COALESCE(decision::text, ''), finished_at IS NOT NULL
-		FROM node_runs WHERE execution_id = $1 AND node_key = $2`, id, node).Scan(&d.Status, &d.Outputs, &d.Failure, &d.Decision, &d.Finished)
+		FROM node_runs WHERE execution_id = $1 AND node_key = 'ask'`, id).Scan(&d.Status, &d.Outputs, &d.Failure, &d.Decision, &d.Finished)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestDecide(t *testing.T) {
 			t.Fatal(err)
 		}
 		said := `{"by": "ann", "comment": "fine", "approved": true}`
-		if diff := cmp.Diff(decided{Status: "completed", Outputs: said, Decision: said, Finished: true}, b.decided(id, "ask")); diff != "" {
+		if diff := cmp.Diff(decided{Status: "completed", Outputs: said, Decision: said, Finished: true}, b.decided(id)); diff != "" {
 			t.Error(diff)
 		}
 		if x, r := b.get(id), b.row(id); x.Status != execution.Running || *x.WorkerID != worker || r.Signal != 1 || r.Claim != 1 {
@@ -115,7 +115,7 @@ func TestDecide(t *testing.T) {
 
 	t.Run("rejected, parked", func(t *testing.T) {
 		id := b.asking(worker)
-		if parked, err := b.park(t.Context(), id, 0); !parked || err != nil {
+		if parked, err := b.park(t.Context(), id); !parked || err != nil {
 			t.Fatal(parked, err)
 		}
 		d := b.decision(id)
@@ -125,7 +125,7 @@ func TestDecide(t *testing.T) {
 		}
 		said := `{"by": "ann", "comment": "not` + "\uFFFD" + `yet", "approved": false}`
 		want := decided{Status: "failed", Outputs: said, Failure: `{"code": "rejected", "message": "ann has rejected it."}`, Decision: said, Finished: true}
-		if diff := cmp.Diff(want, b.decided(id, "ask")); diff != "" {
+		if diff := cmp.Diff(want, b.decided(id)); diff != "" {
 			t.Error(diff)
 		}
 		if x := b.get(id); x.Status != execution.Waiting {
@@ -201,9 +201,9 @@ func TestDecideRefuses(t *testing.T) {
 			d := b.decision(id)
 			d.Approved = false
 			c.prepare(id, &d)
-			before, rows, audits := b.decided(id, "ask"), b.row(id), b.count("audit_log")
+			before, rows, audits := b.decided(id), b.row(id), b.count("audit_log")
 			wantCode(t, b.queue.Decide(t.Context(), d), c.want)
-			if diff := cmp.Diff(before, b.decided(id, "ask")); diff != "" {
+			if diff := cmp.Diff(before, b.decided(id)); diff != "" {
 				t.Error(diff)
 			}
 			if diff := cmp.Diff(rows, b.row(id)); diff != "" {
@@ -259,7 +259,7 @@ func TestTwoDecisionsRace(t *testing.T) {
 			t.Fatalf("answers %v", all)
 		}
 		want := map[bool]string{true: "completed", false: "failed"}[approved]
-		if d, r := b.decided(id, "ask"), b.row(id); d.Status != want || r.Signal != 1 {
+		if d, r := b.decided(id), b.row(id); d.Status != want || r.Signal != 1 {
 			t.Fatalf("approved %t, then %+v, signal %d", approved, d, r.Signal)
 		}
 		if n := b.count("audit_log WHERE execution_id = $1", id); n != 1 {
@@ -280,12 +280,12 @@ func TestDecisionRacesCancel(t *testing.T) {
 	for i := range 50 {
 		id := b.asking(worker)
 		if i%2 == 0 {
-			if parked, err := b.park(t.Context(), id, 0); !parked || err != nil {
+			if parked, err := b.park(t.Context(), id); !parked || err != nil {
 				t.Fatal(parked, err)
 			}
 		}
 		all := together(func() error { return b.queue.Decide(t.Context(), b.decision(id)) }, func() error { return b.queue.Cancel(t.Context(), b.org, id, "me") })
-		decided, r := b.decided(id, "ask"), b.row(id)
+		decided, r := b.decided(id), b.row(id)
 		first := all[0] == nil
 		wins[first]++
 		signals := int64(1)
@@ -316,7 +316,7 @@ func TestDecisionRacesPark(t *testing.T) {
 		id := b.asking(worker)
 		var parked bool
 		all := together(func() error { return b.queue.Decide(t.Context(), b.decision(id)) }, func() (err error) {
-			parked, err = b.park(t.Context(), id, 0)
+			parked, err = b.park(t.Context(), id)
 			return err
 		})
 		if err := errors.Join(all...); err != nil {
@@ -325,7 +325,7 @@ func TestDecisionRacesPark(t *testing.T) {
 		places[parked]++
 		x, r := b.get(id), b.row(id)
 		queued, timers := b.count("execution_queue WHERE execution_id = $1", id), b.count("execution_timers WHERE execution_id = $1", id)
-		if d := b.decided(id, "ask"); d.Status != "completed" || r.Signal != 1 || timers != 0 {
+		if d := b.decided(id); d.Status != "completed" || r.Signal != 1 || timers != 0 {
 			t.Fatalf("node run %+v, signal %d, %d timers", d, r.Signal, timers)
 		}
 		switch {
@@ -347,7 +347,7 @@ func TestDecisionOfTheQueuedAgain(t *testing.T) {
 	worker := b.join()
 	id := b.asking(worker)
 	b.ask(id, "other", `{"message": "", "roles": []}`)
-	if parked, err := b.park(t.Context(), id, 0); !parked || err != nil {
+	if parked, err := b.park(t.Context(), id); !parked || err != nil {
 		t.Fatal(parked, err)
 	}
 	other := b.decision(id)
