@@ -1,3 +1,8 @@
+DROP FUNCTION database_identity();
+ALTER TABLE installation DROP COLUMN home;
+DROP TRIGGER sandboxes_count_up ON sandboxes;
+DROP FUNCTION sandboxes_count_up();
+ALTER TABLE sandboxes DROP COLUMN up_since, DROP COLUMN up_ms;
 DROP INDEX sandboxes_kept;
 DROP INDEX node_runs_waiting;
 -- Node kinds that wait are unknown to the release before: what waits ends with it.

@@ -35,3 +35,27 @@ CREATE INDEX node_runs_waiting ON node_runs (execution_id) WHERE status = 'waiti
 
 -- A sandbox that waits with its parked execution is stopped after a while.
 CREATE INDEX sandboxes_kept ON sandboxes (keep_until) WHERE state = 'kept';
+
+-- How long a sandbox was up: since when it has been, and milliseconds of the stretches before. Stopped ones cost no time.
+ALTER TABLE sandboxes
+    ADD COLUMN up_since timestamptz,
+    ADD COLUMN up_ms    bigint NOT NULL DEFAULT 0 CHECK (up_ms >= 0);
+-- Whoever changes the state, in whatever statement, the count is kept. A sandbox that is kept, or to be stopped, is not in use any more.
+CREATE FUNCTION sandboxes_count_up() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.state = 'ready' THEN
+        NEW.up_since := COALESCE(NEW.up_since, clock_timestamp());
+    ELSIF NEW.up_since IS NOT NULL THEN
+        NEW.up_ms := NEW.up_ms + GREATEST(0, (extract(epoch FROM clock_timestamp() - NEW.up_since) * 1000)::bigint);
+        NEW.up_since := NULL;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER sandboxes_count_up BEFORE INSERT OR UPDATE OF state ON sandboxes FOR EACH ROW EXECUTE FUNCTION sandboxes_count_up();
+
+-- The database that the installation lives in; NULL until somebody looked. A copy of it, restored from a dump or made from a template, is
+-- another database, and leaves all sandboxes alone until it is adopted: they may be the original's.
+ALTER TABLE installation ADD COLUMN home text;
+CREATE FUNCTION database_identity() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT format('%s/%s', (SELECT system_identifier FROM pg_control_system()), (SELECT oid FROM pg_database WHERE datname = current_database()))
+$$;

@@ -35,6 +35,8 @@ type Sandbox struct {
 	Local LocalSandbox `env:"FOUNDRY_LOCAL_SANDBOX"`
 	// StateDir is where local sandboxes live.
 	StateDir string `env:"FOUNDRY_STATE_DIR" envDefault:".foundry"`
+	// Keep says which sandboxes are kept after the end of their execution, where its workflow does not say.
+	Keep Keep `env:"FOUNDRY_KEEP_SANDBOX" envDefault:"never"`
 }
 
 // Secrets is how a process opens secrets.
@@ -59,6 +61,7 @@ type Serve struct {
 	Common
 	Database  Database
 	Drain     Drain
+	Sandbox   Sandbox // that of the workers, to look after what they leave
 	Secrets   Secrets
 	Reveal    Reveal
 	Port      Port      `env:"PORT" envDefault:"8080"`

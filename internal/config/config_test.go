@@ -20,12 +20,12 @@ func TestDefaults(t *testing.T) {
 	common := Common{LogLevel{zerolog.InfoLevel}}
 	database := Database{URL: dbURL, Direct: dbURL}
 	drain := Drain{20 * time.Second}
-	sandbox := Sandbox{Kind: SandboxLocal, StateDir: ".foundry"}
+	sandbox := Sandbox{Kind: SandboxLocal, StateDir: ".foundry", Keep: KeepNever}
 	lease := Lease(30 * time.Second)
 	environ := map[string]string{"DATABASE_URL": dbURL, "PORT": "", "UNRELATED": "x"}
 
 	serve, err := load[Serve](environ)
-	if want := (Serve{Common: common, Database: database, Drain: drain, Port: 8080, Reveal: Reveal{On}, Environment: "production", Lease: lease}); err != nil || serve != want {
+	if want := (Serve{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8080, Reveal: Reveal{On}, Environment: "production", Lease: lease}); err != nil || serve != want {
 		t.Errorf("Serve: %v %s", err, cmp.Diff(want, serve))
 	}
 	worker, err := load[Worker](environ)
@@ -43,13 +43,13 @@ func TestEverythingSet(t *testing.T) {
 	environ := map[string]string{
 		"DATABASE_URL": dbURL, "DATABASE_URL_DIRECT": "postgresql://direct/x", "LOG_LEVEL": "debug",
 		"FOUNDRY_SANDBOX": "local", "FOUNDRY_LOCAL_SANDBOX": "process", "FOUNDRY_STATE_DIR": "/s",
-		"FOUNDRY_DRAIN_TIMEOUT": "3s", "FOUNDRY_WORKER_SLOTS": "4", "FOUNDRY_PG_BIN": "/pg/bin",
+		"FOUNDRY_KEEP_SANDBOX": "on-failure", "FOUNDRY_DRAIN_TIMEOUT": "3s", "FOUNDRY_WORKER_SLOTS": "4", "FOUNDRY_PG_BIN": "/pg/bin",
 		"FOUNDRY_PUBLIC_URL": "https://foundry.example/", "FOUNDRY_ENCRYPTION_KEYS": "k:AAAA", "FOUNDRY_REVEAL": "off",
 		"FOUNDRY_WORKER_LEASE": "2s",
 	}
 	want := Dev{
 		Common: Common{LogLevel{zerolog.DebugLevel}}, Drain: Drain{3 * time.Second},
-		Sandbox: Sandbox{Kind: SandboxLocal, Local: LocalProcess, StateDir: "/s"},
+		Sandbox: Sandbox{Kind: SandboxLocal, Local: LocalProcess, StateDir: "/s", Keep: KeepOnFailure},
 		URL:     dbURL, Direct: "postgresql://direct/x", PGBin: "/pg/bin",
 		PublicURL: "https://foundry.example", Slots: 4, Secrets: Secrets{Keys: "k:AAAA"}, Reveal: Reveal{Off}, Lease: Lease(2 * time.Second),
 	}
@@ -71,6 +71,7 @@ func TestMistakes(t *testing.T) {
 		{"LOG_LEVEL", "loud", "LOG_LEVEL must be trace, debug, info, warn or error."},
 		{"FOUNDRY_SANDBOX", "daytona", "FOUNDRY_SANDBOX must be local."},
 		{"FOUNDRY_LOCAL_SANDBOX", "docker", "FOUNDRY_LOCAL_SANDBOX must be bwrap or process."},
+		{"FOUNDRY_KEEP_SANDBOX", "sometimes", "FOUNDRY_KEEP_SANDBOX must be never, on-failure or always."},
 		{"FOUNDRY_WORKER_SLOTS", "many", "FOUNDRY_WORKER_SLOTS must be a whole number between 1 and 1000."},
 		{"FOUNDRY_WORKER_SLOTS", "0", "FOUNDRY_WORKER_SLOTS must be a whole number between 1 and 1000."},
 		{"FOUNDRY_WORKER_LEASE", "500ms", "FOUNDRY_WORKER_LEASE must be a duration between 1s and 10m."},

@@ -116,6 +116,26 @@ func (l *LocalSandbox) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Keep says which sandboxes outlive their execution.
+type Keep string
+
+// What may be kept.
+const (
+	KeepNever     Keep = "never"
+	KeepOnFailure Keep = "on-failure" // of executions that did not complete
+	KeepAlways    Keep = "always"
+)
+
+// UnmarshalText reads what is to be kept.
+func (k *Keep) UnmarshalText(text []byte) error {
+	keep := Keep(text)
+	if keep != KeepNever && keep != KeepOnFailure && keep != KeepAlways {
+		return wants("must be never, on-failure or always")
+	}
+	*k = keep
+	return nil
+}
+
 // DatabaseURL is a connection string; it may hold a password, so it prints as [redacted].
 // string(u) is its text.
 type DatabaseURL string

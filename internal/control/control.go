@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,6 +41,7 @@ type Config struct {
 	// Lease is how long the loops must have known the database before they declare a worker gone; the workers' own
 	// lease, queue.DefaultLease unless set.
 	Lease      time.Duration
+	Sandboxes  *Sandboxes // nil: no sandbox can be reached from here
 	Logger     zerolog.Logger
 	Registerer prometheus.Registerer // nil registers nothing
 }
@@ -92,6 +94,13 @@ func (l *Loops) lead(ctx context.Context) error {
 		return err
 	}
 	l.Logger.Debug().Msg("control loops lead")
+	ctx, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer stop()
+	if l.Sandboxes != nil { // calls to a provider take their time, and must not hold up the rounds
+		beside.Go(func() { l.Sandboxes.run(ctx, l) })
+	}
 	return l.tick(ctx, conn)
 }
 

@@ -5,11 +5,13 @@ import (
 	"net"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
 
 	"foundry/internal/auth"
+	"foundry/internal/config"
 	"foundry/internal/control"
 	"foundry/internal/event"
 	"foundry/internal/execution"
@@ -17,6 +19,8 @@ import (
 	"foundry/internal/lifecycle"
 	"foundry/internal/postgres"
 	"foundry/internal/queue"
+	"foundry/internal/reconcile"
+	"foundry/internal/sandbox"
 	"foundry/internal/secret"
 	"foundry/internal/stream"
 )
@@ -36,6 +40,8 @@ type ControlPlane struct {
 	Environment string        // the installation's name; empty: production
 	PublicURL   string        // without a slash at the end; empty: what requests say
 	Lease       time.Duration // the workers'; 0: the default
+	// Sandbox is how sandboxes are reached from here; the zero value: they are not, and are left to the workers.
+	Sandbox config.Sandbox
 	// Drain is how long requests in flight have when it stops.
 	Drain time.Duration
 }
@@ -95,6 +101,7 @@ func (c ControlPlane) Run(ctx context.Context) error {
 	}
 	loops := control.New(control.Config{
 		DirectURL: c.DirectURL, Queue: executions, Events: event.NewStore(pool), Lease: c.Lease, Logger: part(c.Log, "control"), Registerer: registry,
+		Sandboxes: c.sandboxes(ctx, pool, secrets, registry),
 	})
 	g := lifecycle.NewGroup(ctx)
 	g.Go("streams", hub.Run)
@@ -103,6 +110,26 @@ func (c ControlPlane) Run(ctx context.Context) error {
 	g.Go("control", loops.Run)
 	g.Go("server", func(ctx context.Context) error { return server.Run(ctx, c.Listener) })
 	return g.Wait()
+}
+
+// sandboxes prepares the reconciler; nil when sandboxes cannot be reached from here. That is no reason to answer no requests.
+func (c ControlPlane) sandboxes(ctx context.Context, pool *pgxpool.Pool, secrets *secret.Store, registry prometheus.Registerer) *control.Sandboxes {
+	if c.Sandbox.Kind == "" {
+		return nil
+	}
+	log := part(c.Log, "sandboxes")
+	provider, err := openSandboxes(ctx, c.Sandbox, log)
+	if err != nil {
+		log.Warn().Err(err).Msg("sandboxes cannot be reached from here; their workers look after them")
+		return nil
+	}
+	metrics := control.NewSandboxMetrics(provider.Name(), registry)
+	return &control.Sandboxes{
+		Rest: reconcile.New(reconcile.Config{
+			Store: reconcile.NewStore(pool), Provider: sandbox.Fence(provider, nil), Host: provider.place, Logger: log, Observe: metrics.Observe,
+		}),
+		Erase: secrets.Sweep, Metrics: metrics,
+	}
 }
 
 func part(log zerolog.Logger, name string) zerolog.Logger {

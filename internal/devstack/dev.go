@@ -195,9 +195,7 @@ func (s *stack) readKeys(context.Context) (detail string, err error) {
 
 // probeSandbox asks what the worker will find too, to show it.
 func (s *stack) probeSandbox(ctx context.Context) (string, error) {
-	provider, err := local.New(ctx, local.Config{
-		StateDir: s.sandboxDir(), Level: local.Level(s.Env.Sandbox.Local), Log: zerolog.Nop(),
-	})
+	provider, err := openSandboxes(ctx, s.sandbox(), zerolog.Nop())
 	if err != nil {
 		return "", err
 	}
@@ -215,11 +213,19 @@ func (s *stack) sandboxDir() string {
 	return filepath.Join(filepath.Dir(s.dir), s.Env.Sandbox.StateDir)
 }
 
+// sandbox is the configuration of both processes.
+func (s *stack) sandbox() config.Sandbox {
+	c := s.Env.Sandbox
+	c.StateDir = s.sandboxDir()
+	return c
+}
+
 // startServer answers from when the listener was made; requests before now have waited.
 func (s *stack) startServer(_ context.Context, listener net.Listener) (string, error) {
 	plane := ControlPlane{
 		DatabaseURL: s.state.DatabaseURL, DirectURL: s.direct, Listener: listener,
-		Log: s.log, Version: s.Version, Environment: "development", PublicURL: string(s.Env.PublicURL), Drain: s.Env.Drain.Timeout, Lease: time.Duration(s.Env.Lease), Keys: s.keys, RevealOff: s.Env.Reveal.Switch == config.Off,
+		Log: s.log, Version: s.Version, Environment: "development", PublicURL: string(s.Env.PublicURL), Drain: s.Env.Drain.Timeout,
+		Lease: time.Duration(s.Env.Lease), Sandbox: s.sandbox(), Keys: s.keys, RevealOff: s.Env.Reveal.Switch == config.Off,
 	}
 	s.group.Go("control plane", plane.Run)
 	if err := s.state.write(s.dir); err != nil {

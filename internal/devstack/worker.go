@@ -15,8 +15,8 @@ import (
 	"foundry/internal/config"
 	"foundry/internal/errs"
 	"foundry/internal/postgres"
-	"foundry/internal/sandbox/local"
 	"foundry/internal/worker"
+	"foundry/internal/workflow"
 )
 
 // workerPoolSize is for everything but the lease (protocols.md, 11).
@@ -45,9 +45,7 @@ func RunWorker(ctx context.Context, c config.Worker, log zerolog.Logger, version
 		return err
 	}
 	defer leases.Close()
-	provider, err := local.New(ctx, local.Config{
-		StateDir: c.Sandbox.StateDir, Level: local.Level(c.Sandbox.Local), Log: part(log, "sandbox"),
-	})
+	provider, err := openSandboxes(ctx, c.Sandbox, part(log, "sandbox"))
 	if err != nil {
 		return err
 	}
@@ -61,7 +59,8 @@ func RunWorker(ctx context.Context, c config.Worker, log zerolog.Logger, version
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	w, err := worker.New(worker.Config{
 		Pool: pool, LeasePool: leases, DirectURL: string(c.Database.Direct), Listener: listener,
-		Provider: provider, Host: host, Version: version, Slots: int(c.Slots), Lease: time.Duration(c.Lease), Keys: keys, Logger: log, Registry: registry,
+		Provider: provider, Host: host, Place: provider.place, Version: version, Slots: int(c.Slots), Lease: time.Duration(c.Lease),
+		Keep: workflow.Keep(c.Sandbox.Keep), Keys: keys, Logger: log, Registry: registry,
 	})
 	if err != nil {
 		return err

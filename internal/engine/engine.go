@@ -14,6 +14,7 @@ import (
 	"foundry/internal/execution"
 	"foundry/internal/journal"
 	"foundry/internal/queue"
+	"foundry/internal/reconcile"
 	"foundry/internal/sandbox"
 	"foundry/internal/secret"
 	"foundry/internal/workflow"
@@ -27,7 +28,8 @@ type Config struct {
 	Sandboxes    *SandboxStore
 	Secrets      *secret.Store
 	Provider     sandbox.Provider
-	Host         string    // of this machine, which names the worker in the audit record: a local sandbox can be attached to on its host only
+	Host         string    // of this machine, which names the worker in the audit record
+	Place        string    // from where the provider's sandboxes can be reached; those of other places are left to their workers
 	Installation uuid.UUID // labels sandboxes
 	Keep         workflow.Keep
 	Logger       zerolog.Logger
@@ -39,12 +41,14 @@ type Engine struct {
 	Config
 	definitions *workflow.Definitions
 	metrics     *metrics
+	rest        *reconcile.Reconciler
 	goneGap     time.Duration
 }
 
 // New returns an engine.
 func New(c Config) *Engine {
-	return &Engine{Config: c, definitions: workflow.NewDefinitions(c.Workflows), metrics: newMetrics(c.Registerer), goneGap: goneGap}
+	m := newMetrics(c.Registerer)
+	return &Engine{Config: c, definitions: workflow.NewDefinitions(c.Workflows), metrics: m, rest: newReconciler(c, m), goneGap: goneGap}
 }
 
 // Elsewhere means that the execution's sandbox can be reached from another machine only.

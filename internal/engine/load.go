@@ -13,6 +13,7 @@ import (
 	"foundry/internal/graph"
 	"foundry/internal/journal"
 	"foundry/internal/queue"
+	"foundry/internal/reconcile"
 )
 
 // load rebuilds the state of an execution that has been begun before, by this worker or another. Where
@@ -116,8 +117,8 @@ func (r *run) recallSandbox() error {
 	switch {
 	case current == nil:
 	case current.expired:
-		r.machine = machine{state: machineFailed, id: current.id, failure: &execution.Failure{Code: "sandbox_expired", Message: ReasonExpired}}
-	case current.provider != r.e.Provider.Name() || current.host != r.e.Host:
+		r.machine = machine{state: machineFailed, id: current.id, failure: &execution.Failure{Code: "sandbox_expired", Message: reconcile.ReasonExpired}}
+	case current.provider != r.e.Provider.Name() || current.host != r.e.Place:
 		return errs.E(Elsewhere, "The execution's sandbox is on %s (%s), which this worker cannot reach.", current.host, current.provider)
 	default:
 		r.machine.resume(r, *current)

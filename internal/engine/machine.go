@@ -126,7 +126,7 @@ func (r *run) sandboxSpec(id uuid.UUID) sandbox.Spec {
 // addSandbox writes the sandbox's state into the entry.
 func (r *run) addSandbox(state journal.SandboxState, reason string) {
 	r.entry.Sandboxes = append(r.entry.Sandboxes, journal.Sandbox{
-		ID: r.machine.id, Provider: r.e.Provider.Name(), Host: r.e.Host, ProviderID: r.machine.info.ProviderID,
+		ID: r.machine.id, Provider: r.e.Provider.Name(), Host: r.e.Place, ProviderID: r.machine.info.ProviderID,
 		State: state, Isolation: r.machine.info.Isolation, Reason: storable(r.mask(reason), maxMessage),
 	})
 }

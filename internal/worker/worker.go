@@ -27,14 +27,15 @@ import (
 	"foundry/internal/workflow"
 )
 
-// Config is what a worker needs. Every field is required but Keep and Keys.
+// Config is what a worker needs. Every field is required but Keep, Keys and those with a default.
 type Config struct {
 	Pool      *pgxpool.Pool // four connections are enough
 	LeasePool *pgxpool.Pool // one connection, for renewals only
 	DirectURL string        // for LISTEN
 	Listener  net.Listener  // for /healthz, /readyz and /metrics; closed by Run
 	Provider  sandbox.Provider
-	Host      string // of this machine, for sandboxes that can be reached from here only
+	Host      string // of this machine
+	Place     string // from where its sandboxes can be reached; Host unless set
 	Version   string
 	Slots     int           // executions held at most
 	Lease     time.Duration // the default is queue.DefaultLease
@@ -64,7 +65,7 @@ func New(c Config) (*Worker, error) {
 	if c.Slots < 1 {
 		return nil, errs.E(errs.Invalid, "A worker needs at least one slot.")
 	}
-	c.Lease = cmp.Or(c.Lease, queue.DefaultLease)
+	c.Lease, c.Place = cmp.Or(c.Lease, queue.DefaultLease), cmp.Or(c.Place, c.Host)
 	notifier := postgres.NewNotifier(c.Pool, c.Logger)
 	return &Worker{
 		Config: c, notify: notifier, queue: queue.NewStore(c.Pool, notifier), leases: queue.NewStore(c.LeasePool, notifier),
@@ -118,7 +119,7 @@ var errStopped = errors.New("the worker has stopped")
 func (w *Worker) newEngine(sandboxes *engine.SandboxStore, installation uuid.UUID) *engine.Engine {
 	return engine.New(engine.Config{
 		Journal: w.journal, Executions: execution.NewStore(w.Pool), Workflows: workflow.NewStore(w.Pool),
-		Sandboxes: sandboxes, Secrets: w.secrets, Provider: sandbox.Fence(w.Provider, w.lease.permit), Host: w.Host, Installation: installation,
+		Sandboxes: sandboxes, Secrets: w.secrets, Provider: sandbox.Fence(w.Provider, w.lease.permit), Host: w.Host, Place: w.Place, Installation: installation,
 		Keep: w.Keep, Logger: w.Logger, Registerer: w.Registry,
 	})
 }

@@ -11,6 +11,19 @@ import (
 	"github.com/google/uuid"
 )
 
+const installationAdopt = `-- name: InstallationAdopt :execrows
+UPDATE installation SET home = database_identity() WHERE home IS DISTINCT FROM database_identity()
+`
+
+// Makes this database the installation's home. Zero rows: it is already.
+func (q *Queries) InstallationAdopt(ctx context.Context) (int64, error) {
+	result, err := q.db.Exec(ctx, installationAdopt)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const installationGet = `-- name: InstallationGet :one
 SELECT id FROM installation
 `
@@ -20,4 +33,31 @@ func (q *Queries) InstallationGet(ctx context.Context) (uuid.UUID, error) {
 	var id uuid.UUID
 	err := row.Scan(&id)
 	return id, err
+}
+
+const installationHome = `-- name: InstallationHome :one
+SELECT id, COALESCE(home, '')::text AS home, database_identity()::text AS here FROM installation
+`
+
+type InstallationHomeRow struct {
+	ID   uuid.UUID
+	Home string
+	Here string
+}
+
+func (q *Queries) InstallationHome(ctx context.Context) (InstallationHomeRow, error) {
+	row := q.db.QueryRow(ctx, installationHome)
+	var i InstallationHomeRow
+	err := row.Scan(&i.ID, &i.Home, &i.Here)
+	return i, err
+}
+
+const installationSettle = `-- name: InstallationSettle :exec
+UPDATE installation SET home = database_identity() WHERE home IS NULL
+`
+
+// The database in which the installation is first looked at is its home.
+func (q *Queries) InstallationSettle(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, installationSettle)
+	return err
 }

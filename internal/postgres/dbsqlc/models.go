@@ -132,6 +132,7 @@ type Installation struct {
 	Singleton bool
 	ID        uuid.UUID
 	CreatedAt time.Time
+	Home      *string
 }
 
 type Invitation struct {
@@ -199,6 +200,8 @@ type Sandbox struct {
 	CreatedAt   time.Time
 	ReadyAt     *time.Time
 	EndedAt     *time.Time
+	UpSince     *time.Time
+	UpMs        int64
 }
 
 type Secret struct {

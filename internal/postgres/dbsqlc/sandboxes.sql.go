@@ -12,15 +12,89 @@ import (
 	"github.com/google/uuid"
 )
 
-const sandboxExpireKept = `-- name: SandboxExpireKept :exec
-UPDATE sandboxes SET state = 'destroying'
+const sandboxAbandonEnded = `-- name: SandboxAbandonEnded :execrows
+UPDATE sandboxes s SET state = 'destroying', reason = 'Its execution has ended.'
+FROM executions e
+WHERE s.provider = $1 AND s.host = $2 AND s.state IN ('creating', 'starting', 'ready', 'stopping', 'stopped')
+  AND e.id = s.execution_id AND e.finished_at IS NOT NULL
+`
+
+// Sandboxes of executions that have ended without saying what is to become of them. Index: sandboxes_live.
+func (q *Queries) SandboxAbandonEnded(ctx context.Context, provider string, host string) (int64, error) {
+	result, err := q.db.Exec(ctx, sandboxAbandonEnded, provider, host)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const sandboxCountByState = `-- name: SandboxCountByState :many
+SELECT state, count(*) AS sandboxes FROM sandboxes WHERE state NOT IN ('destroyed', 'failed') GROUP BY state
+`
+
+type SandboxCountByStateRow struct {
+	State     string
+	Sandboxes int64
+}
+
+func (q *Queries) SandboxCountByState(ctx context.Context) ([]SandboxCountByStateRow, error) {
+	rows, err := q.db.Query(ctx, sandboxCountByState)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SandboxCountByStateRow{}
+	for rows.Next() {
+		var i SandboxCountByStateRow
+		if err := rows.Scan(&i.State, &i.Sandboxes); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const sandboxExpireKept = `-- name: SandboxExpireKept :execrows
+UPDATE sandboxes SET state = 'destroying', reason = 'It was kept for as long as it was to be.'
 WHERE provider = $1 AND host = $2 AND state = 'kept' AND keep_until <= now()
 `
 
 // Turns kept sandboxes whose time has passed into intents to destroy them. Index: sandboxes_live.
-func (q *Queries) SandboxExpireKept(ctx context.Context, provider string, host string) error {
-	_, err := q.db.Exec(ctx, sandboxExpireKept, provider, host)
-	return err
+func (q *Queries) SandboxExpireKept(ctx context.Context, provider string, host string) (int64, error) {
+	result, err := q.db.Exec(ctx, sandboxExpireKept, provider, host)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const sandboxExpireParked = `-- name: SandboxExpireParked :execrows
+WITH parked AS (
+    SELECT e.id FROM sandboxes s JOIN executions e ON e.id = s.execution_id
+    WHERE s.provider = $2 AND s.host = $3 AND s.state IN ('ready', 'stopping', 'stopped')
+      AND e.parked_at <= now() - make_interval(secs => $4::float8)
+      AND NOT EXISTS (SELECT 1 FROM execution_queue q WHERE q.execution_id = e.id)
+    ORDER BY e.id LIMIT 500 FOR NO KEY UPDATE OF e SKIP LOCKED
+)
+UPDATE sandboxes s SET state = 'destroying', reason = $1::text FROM parked p
+WHERE s.execution_id = p.id AND s.provider = $2 AND s.host = $3 AND s.state IN ('ready', 'stopping', 'stopped')
+`
+
+// The same for the intent to destroy what has waited for too long.
+func (q *Queries) SandboxExpireParked(ctx context.Context, reason string, provider string, host string, afterSeconds float64) (int64, error) {
+	result, err := q.db.Exec(ctx, sandboxExpireParked,
+		reason,
+		provider,
+		host,
+		afterSeconds,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const sandboxFinish = `-- name: SandboxFinish :execrows
@@ -44,8 +118,60 @@ func (q *Queries) SandboxFinish(ctx context.Context, id uuid.UUID) (int64, error
 	return result.RowsAffected(), nil
 }
 
+const sandboxGet = `-- name: SandboxGet :one
+SELECT s.id, s.execution_id, s.provider, s.host, s.state, s.isolation, s.reason, s.keep_until, s.created_at, s.ready_at,
+    (s.up_ms + COALESCE(extract(epoch FROM now() - s.up_since) * 1000, 0)::bigint)::bigint AS up_ms, w.slug AS workflow_slug, e.number,
+    (e.worker_id IS NOT NULL)::bool AS held, (e.finished_at IS NOT NULL)::bool AS finished, e.workflow_id
+FROM sandboxes s JOIN executions e ON e.id = s.execution_id JOIN workflows w ON w.id = e.workflow_id
+WHERE s.id = $1 AND e.organization_id = $2 AND s.state NOT IN ('destroyed', 'failed')
+`
+
+type SandboxGetRow struct {
+	ID           uuid.UUID
+	ExecutionID  uuid.UUID
+	Provider     string
+	Host         string
+	State        string
+	Isolation    *string
+	Reason       *string
+	KeepUntil    *time.Time
+	CreatedAt    time.Time
+	ReadyAt      *time.Time
+	UpMs         int64
+	WorkflowSlug string
+	Number       int64
+	Held         bool
+	Finished     bool
+	WorkflowID   uuid.UUID
+}
+
+func (q *Queries) SandboxGet(ctx context.Context, iD uuid.UUID, organizationID uuid.UUID) (SandboxGetRow, error) {
+	row := q.db.QueryRow(ctx, sandboxGet, iD, organizationID)
+	var i SandboxGetRow
+	err := row.Scan(
+		&i.ID,
+		&i.ExecutionID,
+		&i.Provider,
+		&i.Host,
+		&i.State,
+		&i.Isolation,
+		&i.Reason,
+		&i.KeepUntil,
+		&i.CreatedAt,
+		&i.ReadyAt,
+		&i.UpMs,
+		&i.WorkflowSlug,
+		&i.Number,
+		&i.Held,
+		&i.Finished,
+		&i.WorkflowID,
+	)
+	return i, err
+}
+
 const sandboxList = `-- name: SandboxList :many
-SELECT s.id, s.execution_id, s.provider, s.host, s.state, s.isolation, s.reason, s.keep_until, s.created_at, s.ready_at, w.slug AS workflow_slug, e.number
+SELECT s.id, s.execution_id, s.provider, s.host, s.state, s.isolation, s.reason, s.keep_until, s.created_at, s.ready_at,
+    (s.up_ms + COALESCE(extract(epoch FROM now() - s.up_since) * 1000, 0)::bigint)::bigint AS up_ms, w.slug AS workflow_slug, e.number
 FROM sandboxes s JOIN executions e ON e.id = s.execution_id JOIN workflows w ON w.id = e.workflow_id
 WHERE e.organization_id = $1 AND s.state NOT IN ('destroyed', 'failed')
   AND ($2::uuid IS NULL OR s.id < $2)
@@ -63,6 +189,7 @@ type SandboxListRow struct {
 	KeepUntil    *time.Time
 	CreatedAt    time.Time
 	ReadyAt      *time.Time
+	UpMs         int64
 	WorkflowSlug string
 	Number       int64
 }
@@ -88,12 +215,38 @@ func (q *Queries) SandboxList(ctx context.Context, organizationID uuid.UUID, bef
 			&i.KeepUntil,
 			&i.CreatedAt,
 			&i.ReadyAt,
+			&i.UpMs,
 			&i.WorkflowSlug,
 			&i.Number,
 		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const sandboxListAlive = `-- name: SandboxListAlive :many
+SELECT id FROM sandboxes WHERE id = ANY ($1::uuid[]) AND state NOT IN ('destroyed', 'failed')
+`
+
+// Which of these may exist.
+func (q *Queries) SandboxListAlive(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, sandboxListAlive, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -184,6 +337,205 @@ func (q *Queries) SandboxListDestroying(ctx context.Context, provider string, ho
 		return nil, err
 	}
 	return items, nil
+}
+
+const sandboxListResting = `-- name: SandboxListResting :many
+SELECT s.id, s.provider_id::text AS provider_id, s.state FROM sandboxes s JOIN executions e ON e.id = s.execution_id
+WHERE s.provider = $1 AND s.host = $2 AND s.state IN ('starting', 'ready', 'stopping', 'stopped', 'kept')
+  AND s.provider_id IS NOT NULL AND e.worker_id IS NULL AND s.id > $3::uuid
+ORDER BY s.id LIMIT 500
+`
+
+type SandboxListRestingRow struct {
+	ID         uuid.UUID
+	ProviderID string
+	State      string
+}
+
+// Sandboxes that should exist and that no worker drives; one that does finds out by itself when its sandbox is gone. Index: sandboxes_live.
+func (q *Queries) SandboxListResting(ctx context.Context, provider string, host string, after uuid.UUID) ([]SandboxListRestingRow, error) {
+	rows, err := q.db.Query(ctx, sandboxListResting, provider, host, after)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SandboxListRestingRow{}
+	for rows.Next() {
+		var i SandboxListRestingRow
+		if err := rows.Scan(&i.ID, &i.ProviderID, &i.State); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const sandboxListStopping = `-- name: SandboxListStopping :many
+SELECT s.id, s.provider_id::text AS provider_id FROM sandboxes s JOIN executions e ON e.id = s.execution_id
+WHERE s.provider = $1 AND s.host = $2 AND s.state = 'stopping' AND s.id > $3::uuid
+  AND e.parked_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM execution_queue q WHERE q.execution_id = e.id)
+ORDER BY s.id LIMIT 100
+`
+
+type SandboxListStoppingRow struct {
+	ID         uuid.UUID
+	ProviderID string
+}
+
+// Intents to stop whose execution is still parked. An engine that has taken it up completes the intent by itself. Index: sandboxes_live.
+func (q *Queries) SandboxListStopping(ctx context.Context, provider string, host string, after uuid.UUID) ([]SandboxListStoppingRow, error) {
+	rows, err := q.db.Query(ctx, sandboxListStopping, provider, host, after)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SandboxListStoppingRow{}
+	for rows.Next() {
+		var i SandboxListStoppingRow
+		if err := rows.Scan(&i.ID, &i.ProviderID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const sandboxLockExecution = `-- name: SandboxLockExecution :one
+SELECT e.id FROM executions e JOIN sandboxes s ON s.execution_id = e.id WHERE s.id = $1 AND e.worker_id IS NULL FOR NO KEY UPDATE OF e
+`
+
+// Before SandboxMarkGone. No row: a worker drives the execution.
+func (q *Queries) SandboxLockExecution(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, sandboxLockExecution, id)
+	var id_2 uuid.UUID
+	err := row.Scan(&id_2)
+	return id_2, err
+}
+
+const sandboxMarkGone = `-- name: SandboxMarkGone :one
+WITH gone AS (
+    UPDATE sandboxes s SET state = 'failed', reason = $1::text, ended_at = now()
+    WHERE s.id = $2 AND s.execution_id = $3 AND s.state IN ('starting', 'ready', 'stopping', 'stopped', 'kept') RETURNING s.execution_id
+), signaled AS (
+    UPDATE executions e SET signal = signal + 1, last_seq = last_seq + 1 FROM gone g
+    WHERE e.id = g.execution_id AND e.finished_at IS NULL RETURNING e.id, e.last_seq
+), recorded AS (
+    INSERT INTO execution_events (day, execution_id, seq, type, data)
+    SELECT $4, s.id, s.last_seq, 'sandbox.failed', $5 FROM signaled s
+)
+SELECT count(*) > 0 AS marked FROM gone
+`
+
+type SandboxMarkGoneParams struct {
+	Reason      string
+	ID          uuid.UUID
+	ExecutionID uuid.UUID
+	Day         time.Time
+	Event       []byte
+}
+
+// Under the execution's lock: the fact, and where the execution has not ended its event and the signal.
+func (q *Queries) SandboxMarkGone(ctx context.Context, arg SandboxMarkGoneParams) (bool, error) {
+	row := q.db.QueryRow(ctx, sandboxMarkGone,
+		arg.Reason,
+		arg.ID,
+		arg.ExecutionID,
+		arg.Day,
+		arg.Event,
+	)
+	var marked bool
+	err := row.Scan(&marked)
+	return marked, err
+}
+
+const sandboxMayStop = `-- name: SandboxMayStop :one
+SELECT EXISTS (
+    SELECT 1 FROM sandboxes s JOIN executions e ON e.id = s.execution_id
+    WHERE s.id = $1 AND (s.state = 'kept' OR s.state = 'stopping' AND e.parked_at IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM execution_queue q WHERE q.execution_id = e.id)))::bool AS may
+`
+
+// Whether nobody needs the sandbox up, asked right before the call: its execution is parked, or it is kept.
+func (q *Queries) SandboxMayStop(ctx context.Context, id uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, sandboxMayStop, id)
+	var may bool
+	err := row.Scan(&may)
+	return may, err
+}
+
+const sandboxRequestDestroy = `-- name: SandboxRequestDestroy :execrows
+UPDATE sandboxes s SET state = 'destroying', reason = $1::text FROM executions e
+WHERE s.id = $2 AND e.id = s.execution_id AND e.organization_id = $3
+  AND e.finished_at IS NOT NULL AND s.state NOT IN ('destroying', 'destroyed', 'failed')
+`
+
+// The intent to destroy what no execution needs any more. Zero rows: one does, or it is gone.
+func (q *Queries) SandboxRequestDestroy(ctx context.Context, reason string, iD uuid.UUID, organizationID uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, sandboxRequestDestroy, reason, iD, organizationID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const sandboxRequestStop = `-- name: SandboxRequestStop :execrows
+WITH parked AS (
+    SELECT e.id FROM sandboxes s JOIN executions e ON e.id = s.execution_id
+    WHERE s.id = $1 AND e.organization_id = $2 AND e.parked_at IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM execution_queue q WHERE q.execution_id = e.id)
+    FOR NO KEY UPDATE OF e
+)
+UPDATE sandboxes s SET state = 'stopping' FROM parked p WHERE s.id = $1 AND s.execution_id = p.id AND s.state = 'ready'
+`
+
+// The intent to stop what waits with its execution, which is locked as in SandboxStopParked.
+func (q *Queries) SandboxRequestStop(ctx context.Context, iD uuid.UUID, organizationID uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, sandboxRequestStop, iD, organizationID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const sandboxStopParked = `-- name: SandboxStopParked :execrows
+WITH parked AS (
+    SELECT e.id FROM sandboxes s JOIN executions e ON e.id = s.execution_id
+    WHERE s.provider = $1 AND s.host = $2 AND s.state = 'ready'
+      AND e.parked_at <= now() - make_interval(secs => $3::float8)
+      AND NOT EXISTS (SELECT 1 FROM execution_queue q WHERE q.execution_id = e.id)
+    ORDER BY e.id LIMIT 500 FOR NO KEY UPDATE OF e SKIP LOCKED
+)
+UPDATE sandboxes s SET state = 'stopping' FROM parked p
+WHERE s.execution_id = p.id AND s.provider = $1 AND s.host = $2 AND s.state = 'ready'
+`
+
+// The intent to stop what has waited with its execution for a while. The execution's row is locked, so that it is parked when the intent
+// is written: a claim comes before, and there is no intent, or after, and its engine finds it. Index: sandboxes_live.
+func (q *Queries) SandboxStopParked(ctx context.Context, provider string, host string, afterSeconds float64) (int64, error) {
+	result, err := q.db.Exec(ctx, sandboxStopParked, provider, host, afterSeconds)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const sandboxStopped = `-- name: SandboxStopped :execrows
+UPDATE sandboxes SET state = 'stopped' WHERE id = $1 AND state = 'stopping'
+`
+
+// The result of a stop. Zero rows: the execution was taken up meanwhile, or another process was first.
+func (q *Queries) SandboxStopped(ctx context.Context, id uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, sandboxStopped, id)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const sandboxUpsertMany = `-- name: SandboxUpsertMany :exec

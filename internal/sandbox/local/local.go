@@ -52,6 +52,7 @@ type Config struct {
 // Provider is the local sandbox.Provider. Safe for concurrent use by several processes.
 type Provider struct {
 	state string
+	id    string
 	shim  []string
 	path  string
 	level Level
@@ -77,6 +78,9 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 		return nil, fmt.Errorf("resolving the state folder: %w", err)
 	}
 	p := &Provider{state: state, path: cmp.Or(cfg.Path, defaultPath)}
+	if p.id, err = folderID(state); err != nil {
+		return nil, fmt.Errorf("naming the state folder: %w", err)
+	}
 	if p.shim, err = stableShim(filepath.Join(state, "bin"), cfg.Executable, cfg.ShimArgs); err != nil {
 		return nil, fmt.Errorf("copying the shim: %w", err)
 	}
@@ -91,6 +95,10 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 
 // Level returns the level of new sandboxes.
 func (p *Provider) Level() Level { return p.level }
+
+// ID names the state folder, wherever it is mounted: eight hexadecimal digits, chosen when it was made. Two programs on one machine that
+// have different state folders cannot reach each other's sandboxes.
+func (p *Provider) ID() string { return p.id }
 
 // StateDir returns the state folder by its real name.
 func (p *Provider) StateDir() string { return p.state }
@@ -167,10 +175,8 @@ func (p *Provider) Start(ctx context.Context, providerID string) (sandbox.Info, 
 
 // Stop implements sandbox.Provider.
 func (p *Provider) Stop(ctx context.Context, providerID string) error {
-	if err := p.update(ctx, providerID, func(r *record) { r.State = sandbox.Stopped }); err != nil {
-		return err
-	}
-	return p.endAll(providerID)
+	// Under the lock to the end: a start that comes meanwhile waits, and what it allows is not ended here.
+	return p.updateThen(ctx, providerID, func(r *record) { r.State = sandbox.Stopped }, func() error { return p.endAll(providerID) })
 }
 
 // Destroy implements sandbox.Provider. It takes up to some seconds where processes are slow to die.

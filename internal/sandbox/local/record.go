@@ -124,6 +124,11 @@ func (p *Provider) read(providerID string) (record, error) {
 
 // update changes a record under the sandbox's lock. One that is being destroyed stays so.
 func (p *Provider) update(ctx context.Context, providerID string, change func(*record)) error {
+	return p.updateThen(ctx, providerID, change, func() error { return nil })
+}
+
+// updateThen is update with something to do once the record is written, under the same lock.
+func (p *Provider) updateThen(ctx context.Context, providerID string, change func(*record), then func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -157,7 +162,7 @@ func (p *Provider) update(ctx context.Context, providerID string, change func(*r
 	if err != nil {
 		return fmt.Errorf("writing sandbox %s: %w", providerID, err)
 	}
-	return nil
+	return then()
 }
 
 // writeJSON replaces a file at once.
