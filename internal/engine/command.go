@@ -186,6 +186,12 @@ func (r *run) exited(id uuid.UUID, exit *shim.Exit) {
 			"code": "log_limit", "message": "The output reached its limit; what came after it was not kept.",
 		})
 	}
+	if exit.Error != "" && exit.Reason != shim.StartFailed {
+		r.log.Warn().Str("node_run_id", id.String()).Str("cause", exit.Error).Msg("output of a command was lost in its sandbox")
+		r.record(event.Warning, id, map[string]any{
+			"code": "output_lost", "message": "The sandbox could not store all output, most likely because its disk was full; what came after that was not kept.",
+		})
+	}
 	result.Failure = failure
 	r.endNodeRun(id, status, result)
 }

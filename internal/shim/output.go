@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -18,9 +19,16 @@ const (
 	pumpPause  = time.Millisecond
 )
 
+// A disk that is full may have room again: somebody deletes something, a neighbour's command ends. Until then the command
+// waits in its pipe.
+const (
+	roomPatience = 30 * time.Second
+	roomPoll     = 50 * time.Millisecond
+)
+
 // recorder appends frames to the output file. Its methods may be called concurrently.
 type recorder struct {
-	file  *os.File
+	file  outputFile
 	limit int64 // bytes of data that may still be stored
 
 	mu        sync.Mutex
@@ -28,6 +36,12 @@ type recorder struct {
 	pos       [Notice + 1]int64
 	truncated bool
 	err       error // the first failed write; nothing is stored after it
+}
+
+// outputFile is what recorder needs of an *os.File.
+type outputFile interface {
+	io.WriteCloser
+	Truncate(size int64) error
 }
 
 func newRecorder(name string, limit int64) (*recorder, error) {
@@ -65,13 +79,24 @@ func (r *recorder) record(s Stream, buf []byte) {
 func (r *recorder) append(s Stream, buf []byte) {
 	data := buf[FrameHeaderSize:]
 	putHeader(buf, Frame{Stream: s, Time: time.Now(), Pos: r.pos[s], Data: data})
-	if _, err := r.file.Write(buf); err != nil {
+	for giveUp := time.Now().Add(roomPatience); ; time.Sleep(roomPoll) {
+		_, err := r.file.Write(buf)
+		if err == nil {
+			break
+		}
 		// A torn frame would hide whatever came after it.
-		r.err = errors.Join(fmt.Errorf("storing output: %w", err), r.file.Truncate(r.size))
-		return
+		cut := r.file.Truncate(r.size)
+		if cut != nil || !isFull(err) || time.Now().After(giveUp) {
+			r.err = errors.Join(fmt.Errorf("storing output: %w", err), cut)
+			return
+		}
 	}
 	r.pos[s] += int64(len(data))
 	r.size += int64(len(buf))
+}
+
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // result returns the final figures.

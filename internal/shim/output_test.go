@@ -2,11 +2,14 @@ package shim
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -62,6 +65,57 @@ func TestRecorderStopsAtAFailedWrite(t *testing.T) {
 	if _, _, err := r.result(); err == nil {
 		t.Fatal("the failure is not told")
 	}
+}
+
+// A disk that has room again in time loses nothing; one that stays full is given up.
+func TestRecorderWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fails  time.Duration
+		want   string
+		waited time.Duration
+	}{
+		"for a moment": {time.Second, "stored late", time.Second},
+		"for too long": {time.Hour, "stored ", roomPatience},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, name := testRecorder(t, 1<<20)
+			synctest.Test(t, func(t *testing.T) {
+				pump(strings.NewReader("stored "), Stdout, r)
+				file, ok := r.file.(*os.File)
+				if !ok {
+					t.Fatal("the recorder does not write to a file")
+				}
+				began := time.Now()
+				r.file = fullFile{File: file, until: began.Add(c.fails)}
+				pump(strings.NewReader("late"), Stdout, r)
+				if waited := time.Since(began); waited < c.waited || waited > c.waited+2*roomPoll {
+					t.Errorf("waited %v", waited)
+				}
+			})
+			if stdout, _ := decodeFile(t, name); stdout != c.want {
+				t.Errorf("stored %q, want %q", stdout, c.want)
+			}
+			if _, _, err := r.result(); (err == nil) != (c.fails < roomPatience) {
+				t.Errorf("the result tells %v", err)
+			}
+		})
+	}
+}
+
+// fullFile tears every write until a time.
+type fullFile struct {
+	*os.File
+	until time.Time
+}
+
+func (f fullFile) Write(b []byte) (int, error) {
+	if !time.Now().Before(f.until) {
+		return f.File.Write(b)
+	}
+	n, err := f.File.Write(b[:len(b)/2])
+	return n, errors.Join(err, syscall.ENOSPC)
 }
 
 func TestPumpIsExact(t *testing.T) {
