@@ -71,7 +71,7 @@ func (r *run) note(p *process) {
 	p.expected = false
 	p.mu.Unlock()
 	r.mu.Lock()
-	away := time.Since(r.crashed) < 20*time.Second
+	away := time.Since(r.disturbed) < 20*time.Second
 	r.mu.Unlock()
 	switch {
 	case expected:
@@ -120,7 +120,7 @@ func (r *run) mountSmallDisk() {
 	if !r.form.smallDisk || os.Geteuid() != 0 {
 		return
 	}
-	if err := syscall.Mount("tmpfs", r.state(), "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", smallDisk)); err != nil {
+	if err := syscall.Mount("tmpfs", r.sandboxes(), "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", smallDisk)); err != nil {
 		r.t.Logf("no small disk: %v", err)
 		return
 	}
@@ -131,20 +131,20 @@ func (r *run) unmountSmallDisk() {
 	if !r.mounted {
 		return
 	}
-	if err := syscall.Unmount(r.state(), syscall.MNT_DETACH); err != nil {
+	if err := syscall.Unmount(r.sandboxes(), syscall.MNT_DETACH); err != nil {
 		r.t.Errorf("unmounting the small disk: %v", err)
 	}
 }
 
-// smallDisk is in MiB. The shim and volumes live there too.
-const smallDisk = 256
+// smallDisk is in MiB.
+const smallDisk = 64
 
 // fill fills the disk of the sandboxes up for a moment.
 func (r *run) fill(ctx context.Context, b blow) {
 	if !r.mounted {
 		return
 	}
-	name := filepath.Join(r.state(), "filler")
+	name := filepath.Join(r.sandboxes(), ".filler")
 	file, err := os.Create(name)
 	if err != nil {
 		return // it is full already

@@ -56,7 +56,7 @@ func (r *run) evidence(ctx context.Context) *check.Evidence {
 	for _, w := range r.workflows {
 		e.Workflows[w.Slug] = w
 	}
-	entries, err := os.ReadDir(filepath.Join(r.state(), "sandboxes"))
+	entries, err := os.ReadDir(r.sandboxes())
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -175,13 +175,19 @@ func (r *run) hit(p *process, k kind) {
 }
 
 func (r *run) crash() error {
-	r.mu.Lock()
-	r.crashed = time.Now()
-	r.mu.Unlock()
+	r.disturb()
 	return r.cluster.crash()
 }
 
+// disturb notes that the database is being disturbed: a process that starts just now may fail to, and says so.
+func (r *run) disturb() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.disturbed = time.Now()
+}
+
 func (r *run) cut(ctx context.Context, k kind, pattern string, most int, busy bool) {
+	r.disturb()
 	if n, err := r.cluster.cut(ctx, pattern, most); err == nil && n > 0 {
 		r.count.dealt(k, busy)
 	}

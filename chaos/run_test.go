@@ -58,17 +58,18 @@ type run struct {
 	mounted   bool           // the small disk
 	ended     map[string]int // executions by status, once the run is over
 
-	mu       sync.Mutex
-	stopping bool
-	accepted map[uuid.UUID]*check.Accepted
-	count    counts
-	crashed  time.Time // when Postgres was shut down last
+	mu        sync.Mutex
+	stopping  bool
+	accepted  map[uuid.UUID]*check.Accepted
+	count     counts
+	disturbed time.Time // when Postgres was shut down last, or connections were cut
 }
 
 // state is where the sandboxes are, ledger what their commands note.
-func (r *run) state() string  { return filepath.Join(r.dir, "state") }
-func (r *run) ledger() string { return filepath.Join(r.state(), "volumes", "ledger") }
-func (r *run) logs() string   { return filepath.Join(r.dir, "logs") }
+func (r *run) state() string     { return filepath.Join(r.dir, "state") }
+func (r *run) sandboxes() string { return filepath.Join(r.state(), "sandboxes") }
+func (r *run) ledger() string    { return filepath.Join(r.state(), "volumes", "ledger") }
+func (r *run) logs() string      { return filepath.Join(r.dir, "logs") }
 
 // newRun brings up an installation with its workflows. Nothing is broken yet.
 func newRun(t *testing.T, seed uint64, f form) *run {
@@ -83,8 +84,8 @@ func newRun(t *testing.T, seed uint64, f form) *run {
 	}
 	r := &run{t: t, seed: seed, form: f, binary: name, dir: dir, accepted: map[uuid.UUID]*check.Accepted{}, count: newCounts()}
 	t.Cleanup(r.clean)
-	for _, dir := range []string{r.logs(), r.state()} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
+	for _, dir := range []string{r.logs(), r.sandboxes()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

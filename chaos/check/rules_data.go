@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -12,7 +13,8 @@ import (
 	"foundry/chaos/plan"
 )
 
-// output: what is stored is what the commands have written, all of it where they came to their own end, and else a beginning.
+// output: what is stored is what the commands have written: all of it where they came to their own end and the history does not say that
+// the sandbox's disk stayed full, and else a beginning.
 func output(e *Evidence, say func(string, ...any)) {
 	for _, x := range e.World.Executions {
 		streams := x.streams()
@@ -31,7 +33,7 @@ func output(e *Evidence, say func(string, ...any)) {
 				name string
 				want []byte
 			}{{"stdout", stdout}, {"stderr", stderr}} {
-				if n.whole() && !bytes.Equal(got[s.name], s.want) || !bytes.HasPrefix(s.want, got[s.name]) {
+				if n.whole() && !x.told(n, "output_lost") && !bytes.Equal(got[s.name], s.want) || !bytes.HasPrefix(s.want, got[s.name]) {
 					say("execution %s: node %s, attempt %d, %s: %s %s", x.ID, n.Key, n.Attempt, n.Status, s.name, difference(s.want, got[s.name]))
 				}
 			}
@@ -45,6 +47,13 @@ func output(e *Evidence, say func(string, ...any)) {
 // whole reports whether the command came to its own end.
 func (n *NodeRun) whole() bool {
 	return n.Status == "completed" || n.Status == "failed" && n.Failure.Code == "exit_code"
+}
+
+// told reports whether the history warns of something about a node run.
+func (x *Execution) told(n *NodeRun, code string) bool {
+	return slices.ContainsFunc(x.Events, func(e Event) bool {
+		return e.Type == "warning" && e.NodeRunID != nil && *e.NodeRunID == n.ID && field[string](e.Data, "code") == code
+	})
 }
 
 // difference says where two texts part.

@@ -86,10 +86,12 @@ func (w *Workflow) write(b *strings.Builder, n *Node) {
 	}
 }
 
-// script notes its begin and its end in the ledger, by the clock of this machine. A line of the ledger is one write.
+// script notes its begin and its end in the ledger, by the clock of this machine. A line of the ledger is one write. What it keeps in the
+// sandbox it keeps trying to, since the disk may be full for a while.
 func (n *Node) script() string {
 	var s strings.Builder
-	s.WriteString(`note() { printf '%s %s %s %s\n' "$FOUNDRY_NODE" "$FOUNDRY_ATTEMPT" "$1" "$EPOCHREALTIME" >> "$CHAOS_LEDGER/$FOUNDRY_EXECUTION_ID"; }` + "\nnote begin\n")
+	s.WriteString(`note() { printf '%s %s %s %s\n' "$FOUNDRY_NODE" "$FOUNDRY_ATTEMPT" "$1" "$EPOCHREALTIME" >> "$CHAOS_LEDGER/$FOUNDRY_EXECUTION_ID"; }` + "\n")
+	s.WriteString(`keep() { until printf '%s\n' "$1" 2>/dev/null >> "$2"; do sleep 0.1; done; }` + "\nnote begin\n")
 	if n.Secret {
 		fmt.Fprintf(&s, "printf 'the token is %%s.\\n' \"$%s\"\n", SecretKey)
 	}
@@ -109,14 +111,14 @@ func (n *Node) script() string {
 		s.WriteString("while :; do sleep 1; done\n")
 	case Flaky:
 		// One that is interrupted behind the note and before its exit has failed for itself, and is not charged: it fails less often.
-		fmt.Fprintf(&s, "if [ \"$(cat \"failed-$FOUNDRY_NODE\" 2>/dev/null | wc -l)\" -lt %d ]; then echo x >> \"failed-$FOUNDRY_NODE\"; note end; exit %d; fi\n", n.Fails, n.ExitCode)
+		fmt.Fprintf(&s, "if [ \"$(cat \"failed-$FOUNDRY_NODE\" 2>/dev/null | wc -l)\" -lt %d ]; then keep x \"failed-$FOUNDRY_NODE\"; note end; exit %d; fi\n", n.Fails, n.ExitCode)
 	case Broken:
 		fmt.Fprintf(&s, "note end\nexit %d\n", n.ExitCode)
 	case Full:
 		fmt.Fprintf(&s, "trap '' XFSZ\nulimit -f 64\nhead -c 1000000 /dev/zero > full 2>/dev/null || { note end; exit %d; }\n", fullCode)
 	case Steady, Burst, Odd, Set, Approval, Wait:
 	}
-	fmt.Fprintf(&s, "printf 'value=%%s\\n' '%s' >> \"$FOUNDRY_OUTPUT\"\nnote end", n.Value())
+	fmt.Fprintf(&s, "keep value='%s' \"$FOUNDRY_OUTPUT\"\nnote end", n.Value())
 	return s.String()
 }
 
