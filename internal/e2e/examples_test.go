@@ -85,6 +85,11 @@ func TestExamplesByCommandLine(t *testing.T) {
 				t.Fatalf("exit code %d\n%s%s", code, tail(p.out.String()), p.err.String())
 			}
 			out := p.out.String()
+			for _, part := range []string{ex.asks + ": waits for a decision", "(foundry approve ", "parked, without a worker: " + ex.asks + " (approval)"} {
+				if strings.Contains(out, part) != (ex.asks != "") {
+					t.Errorf("whether the output has %q is wrong:\n%s", part, out)
+				}
+			}
 			for _, line := range ex.lines {
 				if !strings.Contains(out, line+"\n") {
 					t.Errorf("the output lacks the line %q:\n%s", line, out)
