@@ -180,6 +180,24 @@ func (e NewInvitationRole) Valid() bool {
 	}
 }
 
+// Defines values for NodePlanPlan.
+const (
+	Reused NodePlanPlan = "reused"
+	Run    NodePlanPlan = "run"
+)
+
+// Valid indicates whether the value is a known member of the NodePlanPlan enum.
+func (e NodePlanPlan) Valid() bool {
+	switch e {
+	case Reused:
+		return true
+	case Run:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for NodeStatus.
 const (
 	NodeStatusCanceled    NodeStatus = "canceled"
@@ -213,6 +231,42 @@ func (e NodeStatus) Valid() bool {
 	case NodeStatusTimedOut:
 		return true
 	case NodeStatusWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RerunSandbox.
+const (
+	RerunSandboxFresh RerunSandbox = "fresh"
+	RerunSandboxReuse RerunSandbox = "reuse"
+)
+
+// Valid indicates whether the value is a known member of the RerunSandbox enum.
+func (e RerunSandbox) Valid() bool {
+	switch e {
+	case RerunSandboxFresh:
+		return true
+	case RerunSandboxReuse:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RerunVersion.
+const (
+	Latest RerunVersion = "latest"
+	Same   RerunVersion = "same"
+)
+
+// Valid indicates whether the value is a known member of the RerunVersion enum.
+func (e RerunVersion) Valid() bool {
+	switch e {
+	case Latest:
+		return true
+	case Same:
 		return true
 	default:
 		return false
@@ -270,6 +324,24 @@ func (e SandboxState) Valid() bool {
 	case Stopped:
 		return true
 	case Stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SandboxPlanUse.
+const (
+	SandboxPlanUseFresh SandboxPlanUse = "fresh"
+	SandboxPlanUseReuse SandboxPlanUse = "reuse"
+)
+
+// Valid indicates whether the value is a known member of the SandboxPlanUse enum.
+func (e SandboxPlanUse) Valid() bool {
+	switch e {
+	case SandboxPlanUseFresh:
+		return true
+	case SandboxPlanUseReuse:
 		return true
 	default:
 		return false
@@ -566,12 +638,15 @@ type Execution struct {
 	Number int64 `json:"number"`
 
 	// Outputs Any JSON object.
-	Outputs   JSONObjectOrNull `json:"outputs"`
-	Priority  int              `json:"priority"`
-	QueuedAt  time.Time        `json:"queued_at"`
-	Source    ExecutionSource  `json:"source"`
-	StartedAt *time.Time       `json:"started_at"`
-	Status    ExecutionStatus  `json:"status"`
+	Outputs  JSONObjectOrNull `json:"outputs"`
+	Priority int              `json:"priority"`
+	QueuedAt time.Time        `json:"queued_at"`
+
+	// RerunOf The execution that it goes on from.
+	RerunOf   *openapi_types.UUID `json:"rerun_of"`
+	Source    ExecutionSource     `json:"source"`
+	StartedAt *time.Time          `json:"started_at"`
+	Status    ExecutionStatus     `json:"status"`
 
 	// Version Of the workflow.
 	Version int `json:"version"`
@@ -885,6 +960,17 @@ type NewWorkflowForm struct {
 	Source string `json:"source"`
 }
 
+// NodePlan defines model for NodePlan.
+type NodePlan struct {
+	Key string `json:"key"`
+
+	// Plan `run` is also a node that was skipped, and is decided on anew.
+	Plan NodePlanPlan `json:"plan"`
+}
+
+// NodePlanPlan `run` is also a node that was skipped, and is decided on anew.
+type NodePlanPlan string
+
 // NodeRun One attempt of one node.
 type NodeRun struct {
 	// Attempt From 1.
@@ -908,10 +994,13 @@ type NodeRun struct {
 	Outputs JSONObjectOrNull `json:"outputs"`
 
 	// Prompt What an approval asks; null for other nodes.
-	Prompt    *Prompt             `json:"prompt"`
-	SandboxID *openapi_types.UUID `json:"sandbox_id"`
-	StartedAt *time.Time          `json:"started_at"`
-	Status    NodeStatus          `json:"status"`
+	Prompt *Prompt `json:"prompt"`
+
+	// ReusedFrom Id of the node run of an earlier execution that this one, of a rerun, stands for. The output is there.
+	ReusedFrom *openapi_types.UUID `json:"reused_from"`
+	SandboxID  *openapi_types.UUID `json:"sandbox_id"`
+	StartedAt  *time.Time          `json:"started_at"`
+	Status     NodeStatus          `json:"status"`
 
 	// StderrBytes Stored so far.
 	StderrBytes int64 `json:"stderr_bytes"`
@@ -993,6 +1082,55 @@ type ReadinessCheck struct {
 	Ok     bool   `json:"ok"`
 }
 
+// Rerun defines model for Rerun.
+type Rerun struct {
+	// From Key of the node to run from; `failed` is what did not complete, and nothing else.
+	From string `json:"from,omitempty"`
+
+	// Sandbox Go on in the sandbox of the execution, with its files, or in a fresh one. Unless given, `reuse` where it is kept.
+	Sandbox RerunSandbox `json:"sandbox,omitempty"`
+
+	// Version Of the workflow.
+	Version RerunVersion `json:"version,omitempty"`
+}
+
+// RerunSandbox Go on in the sandbox of the execution, with its files, or in a fresh one. Unless given, `reuse` where it is kept.
+type RerunSandbox string
+
+// RerunVersion Of the workflow.
+type RerunVersion string
+
+// RerunPreview defines model for RerunPreview.
+type RerunPreview struct {
+	From string `json:"from"`
+
+	// Nodes Of the version, in the order of the text.
+	Nodes   []NodePlan         `json:"nodes"`
+	RerunOf openapi_types.UUID `json:"rerun_of"`
+	Sandbox SandboxPlan        `json:"sandbox"`
+	Version int                `json:"version"`
+
+	// Workflow Slug.
+	Workflow string `json:"workflow"`
+}
+
+// RerunQueued defines model for RerunQueued.
+type RerunQueued struct {
+	ID openapi_types.UUID `json:"id"`
+
+	// Number Counted from 1 per workflow.
+	Number   int64              `json:"number"`
+	QueuedAt time.Time          `json:"queued_at"`
+	RerunOf  openapi_types.UUID `json:"rerun_of"`
+	Sandbox  SandboxPlan        `json:"sandbox"`
+	Source   ExecutionSource    `json:"source"`
+	Status   ExecutionStatus    `json:"status"`
+	Version  int                `json:"version"`
+
+	// Workflow Slug.
+	Workflow string `json:"workflow"`
+}
+
 // Role Each may do all that those after it may.
 type Role string
 
@@ -1024,6 +1162,21 @@ type SandboxPage struct {
 	Data       []Sandbox `json:"data"`
 	NextCursor *string   `json:"next_cursor"`
 }
+
+// SandboxPlan defines model for SandboxPlan.
+type SandboxPlan struct {
+	// ID Of the sandbox that is reused.
+	ID *openapi_types.UUID `json:"id"`
+
+	// Reason Why it is a fresh one, as a sentence; empty for one that is reused.
+	Reason string `json:"reason"`
+
+	// Use A fresh one has none of the files that the nodes before have left.
+	Use SandboxPlanUse `json:"use"`
+}
+
+// SandboxPlanUse A fresh one has none of the files that the nodes before have left.
+type SandboxPlanUse string
 
 // Scope A part of the API; `write` includes `read`, `*` everything.
 type Scope string
@@ -1493,6 +1646,12 @@ type RejectNodeParams struct {
 	Index *IndexParam `form:"index,omitempty" json:"index,omitempty"`
 }
 
+// RerunExecutionParams defines parameters for RerunExecution.
+type RerunExecutionParams struct {
+	// IdempotencyKey Names the request, so that it is carried out once however often it is sent. For 24 hours the same key and body get the first answer again, with `Idempotency-Replayed: true`; another body answers 422 with code `idempotency_key_reused`.
+	IdempotencyKey *IdempotencyKeyParam `json:"Idempotency-Key,omitempty"`
+}
+
 // ListInvitationsParams defines parameters for ListInvitations.
 type ListInvitationsParams struct {
 	// Limit At most this many entries.
@@ -1612,6 +1771,12 @@ type ApproveNodeJSONRequestBody = Decide
 
 // RejectNodeJSONRequestBody defines body for RejectNode for application/json ContentType.
 type RejectNodeJSONRequestBody = Decide
+
+// RerunExecutionJSONRequestBody defines body for RerunExecution for application/json ContentType.
+type RerunExecutionJSONRequestBody = Rerun
+
+// PreviewRerunJSONRequestBody defines body for PreviewRerun for application/json ContentType.
+type PreviewRerunJSONRequestBody = Rerun
 
 // CreateInvitationJSONRequestBody defines body for CreateInvitation for application/json ContentType.
 type CreateInvitationJSONRequestBody = NewInvitation
@@ -1849,6 +2014,42 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /executions/{execution}/nodes/{node}/reject (the `RejectNode` operationId).
 	RejectNode(ctx context.Context, execution ExecutionParam, node NodeParam, params *RejectNodeParams, body RejectNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RerunExecutionWithBody Run again what failed, or from a node on
+	//
+	// Queues a new execution that goes on from what this one, which has ended, has done. It has the same inputs. What is run again is the chosen node, every node that did not complete, and all that needs one of them; other completed nodes are reused with their outputs. A skipped node is decided on anew. Conflicts are `execution_not_finished` and, where the same sandbox is asked for and cannot be had, `sandbox_not_available`; a version that a reused node does not fit answers 422 and names the node.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /executions/{execution}/rerun (the `RerunExecution` operationId).
+	RerunExecutionWithBody(ctx context.Context, execution ExecutionParam, params *RerunExecutionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RerunExecution Run again what failed, or from a node on
+	//
+	// Queues a new execution that goes on from what this one, which has ended, has done. It has the same inputs. What is run again is the chosen node, every node that did not complete, and all that needs one of them; other completed nodes are reused with their outputs. A skipped node is decided on anew. Conflicts are `execution_not_finished` and, where the same sandbox is asked for and cannot be had, `sandbox_not_available`; a version that a reused node does not fit answers 422 and names the node.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /executions/{execution}/rerun (the `RerunExecution` operationId).
+	RerunExecution(ctx context.Context, execution ExecutionParam, params *RerunExecutionParams, body RerunExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PreviewRerunWithBody What a rerun would do
+	//
+	// Changes nothing. Answers what would be reused and what would run, in which sandbox, or the problem that the rerun would answer.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /executions/{execution}/rerun/preview (the `PreviewRerun` operationId).
+	PreviewRerunWithBody(ctx context.Context, execution ExecutionParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PreviewRerun What a rerun would do
+	//
+	// Changes nothing. Answers what would be reused and what would run, in which sandbox, or the problem that the rerun would answer.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /executions/{execution}/rerun/preview (the `PreviewRerun` operationId).
+	PreviewRerun(ctx context.Context, execution ExecutionParam, body PreviewRerunJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListInvitations Open invitations, newest first
 	//
@@ -2440,6 +2641,82 @@ func (c *Client) RejectNodeWithBody(ctx context.Context, execution ExecutionPara
 // Corresponds with POST /executions/{execution}/nodes/{node}/reject (the `RejectNode` operationId).
 func (c *Client) RejectNode(ctx context.Context, execution ExecutionParam, node NodeParam, params *RejectNodeParams, body RejectNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRejectNodeRequest(c.Server, execution, node, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RerunExecutionWithBody Run again what failed, or from a node on
+//
+// Queues a new execution that goes on from what this one, which has ended, has done. It has the same inputs. What is run again is the chosen node, every node that did not complete, and all that needs one of them; other completed nodes are reused with their outputs. A skipped node is decided on anew. Conflicts are `execution_not_finished` and, where the same sandbox is asked for and cannot be had, `sandbox_not_available`; a version that a reused node does not fit answers 422 and names the node.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /executions/{execution}/rerun (the `RerunExecution` operationId).
+func (c *Client) RerunExecutionWithBody(ctx context.Context, execution ExecutionParam, params *RerunExecutionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRerunExecutionRequestWithBody(c.Server, execution, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RerunExecution Run again what failed, or from a node on
+//
+// Queues a new execution that goes on from what this one, which has ended, has done. It has the same inputs. What is run again is the chosen node, every node that did not complete, and all that needs one of them; other completed nodes are reused with their outputs. A skipped node is decided on anew. Conflicts are `execution_not_finished` and, where the same sandbox is asked for and cannot be had, `sandbox_not_available`; a version that a reused node does not fit answers 422 and names the node.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /executions/{execution}/rerun (the `RerunExecution` operationId).
+func (c *Client) RerunExecution(ctx context.Context, execution ExecutionParam, params *RerunExecutionParams, body RerunExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRerunExecutionRequest(c.Server, execution, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PreviewRerunWithBody What a rerun would do
+//
+// Changes nothing. Answers what would be reused and what would run, in which sandbox, or the problem that the rerun would answer.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /executions/{execution}/rerun/preview (the `PreviewRerun` operationId).
+func (c *Client) PreviewRerunWithBody(ctx context.Context, execution ExecutionParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPreviewRerunRequestWithBody(c.Server, execution, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PreviewRerun What a rerun would do
+//
+// Changes nothing. Answers what would be reused and what would run, in which sandbox, or the problem that the rerun would answer.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /executions/{execution}/rerun/preview (the `PreviewRerun` operationId).
+func (c *Client) PreviewRerun(ctx context.Context, execution ExecutionParam, body PreviewRerunJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPreviewRerunRequest(c.Server, execution, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4043,6 +4320,115 @@ func NewRejectNodeRequestWithBody(server string, execution ExecutionParam, node 
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
 		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRerunExecutionRequest calls the generic RerunExecution builder with application/json body
+func NewRerunExecutionRequest(server string, execution ExecutionParam, params *RerunExecutionParams, body RerunExecutionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRerunExecutionRequestWithBody(server, execution, params, "application/json", bodyReader)
+}
+
+// NewRerunExecutionRequestWithBody constructs an http.Request for the RerunExecution method, with any body, and a specified content type
+func NewRerunExecutionRequestWithBody(server string, execution ExecutionParam, params *RerunExecutionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "execution", execution, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/executions/%s/rerun", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPreviewRerunRequest calls the generic PreviewRerun builder with application/json body
+func NewPreviewRerunRequest(server string, execution ExecutionParam, body PreviewRerunJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPreviewRerunRequestWithBody(server, execution, "application/json", bodyReader)
+}
+
+// NewPreviewRerunRequestWithBody constructs an http.Request for the PreviewRerun method, with any body, and a specified content type
+func NewPreviewRerunRequestWithBody(server string, execution ExecutionParam, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "execution", execution, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/executions/%s/rerun/preview", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
@@ -5827,6 +6213,42 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /executions/{execution}/nodes/{node}/reject (the `RejectNode` operationId).
 	RejectNodeWithResponse(ctx context.Context, execution ExecutionParam, node NodeParam, params *RejectNodeParams, body RejectNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectNodeResponse, error)
 
+	// RerunExecutionWithBodyWithResponse Run again what failed, or from a node on
+	//
+	// Queues a new execution that goes on from what this one, which has ended, has done. It has the same inputs. What is run again is the chosen node, every node that did not complete, and all that needs one of them; other completed nodes are reused with their outputs. A skipped node is decided on anew. Conflicts are `execution_not_finished` and, where the same sandbox is asked for and cannot be had, `sandbox_not_available`; a version that a reused node does not fit answers 422 and names the node.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /executions/{execution}/rerun (the `RerunExecution` operationId).
+	RerunExecutionWithBodyWithResponse(ctx context.Context, execution ExecutionParam, params *RerunExecutionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RerunExecutionResponse, error)
+
+	// RerunExecutionWithResponse Run again what failed, or from a node on
+	//
+	// Queues a new execution that goes on from what this one, which has ended, has done. It has the same inputs. What is run again is the chosen node, every node that did not complete, and all that needs one of them; other completed nodes are reused with their outputs. A skipped node is decided on anew. Conflicts are `execution_not_finished` and, where the same sandbox is asked for and cannot be had, `sandbox_not_available`; a version that a reused node does not fit answers 422 and names the node.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /executions/{execution}/rerun (the `RerunExecution` operationId).
+	RerunExecutionWithResponse(ctx context.Context, execution ExecutionParam, params *RerunExecutionParams, body RerunExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*RerunExecutionResponse, error)
+
+	// PreviewRerunWithBodyWithResponse What a rerun would do
+	//
+	// Changes nothing. Answers what would be reused and what would run, in which sandbox, or the problem that the rerun would answer.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /executions/{execution}/rerun/preview (the `PreviewRerun` operationId).
+	PreviewRerunWithBodyWithResponse(ctx context.Context, execution ExecutionParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PreviewRerunResponse, error)
+
+	// PreviewRerunWithResponse What a rerun would do
+	//
+	// Changes nothing. Answers what would be reused and what would run, in which sandbox, or the problem that the rerun would answer.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /executions/{execution}/rerun/preview (the `PreviewRerun` operationId).
+	PreviewRerunWithResponse(ctx context.Context, execution ExecutionParam, body PreviewRerunJSONRequestBody, reqEditors ...RequestEditorFn) (*PreviewRerunResponse, error)
+
 	// ListInvitationsWithResponse Open invitations, newest first
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6801,6 +7223,109 @@ func (r RejectNodeResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RejectNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RerunExecutionResponse202Headers the declared response headers of an HTTP 202 response for RerunExecution
+type RerunExecutionResponse202Headers struct {
+	Location string
+}
+
+type RerunExecutionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *RerunQueued
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *RerunExecutionResponse202Headers
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RerunExecutionResponse) GetJSON202() *RerunQueued {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RerunExecutionResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RerunExecutionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RerunExecutionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RerunExecutionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RerunExecutionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PreviewRerunResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RerunPreview
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PreviewRerunResponse) GetJSON200() *RerunPreview {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PreviewRerunResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PreviewRerunResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PreviewRerunResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PreviewRerunResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PreviewRerunResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8621,6 +9146,66 @@ func (c *ClientWithResponses) RejectNodeWithResponse(ctx context.Context, execut
 	return ParseRejectNodeResponse(rsp)
 }
 
+// RerunExecutionWithBodyWithResponse Run again what failed, or from a node on
+//
+// Queues a new execution that goes on from what this one, which has ended, has done. It has the same inputs. What is run again is the chosen node, every node that did not complete, and all that needs one of them; other completed nodes are reused with their outputs. A skipped node is decided on anew. Conflicts are `execution_not_finished` and, where the same sandbox is asked for and cannot be had, `sandbox_not_available`; a version that a reused node does not fit answers 422 and names the node.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /executions/{execution}/rerun (the `RerunExecution` operationId).
+func (c *ClientWithResponses) RerunExecutionWithBodyWithResponse(ctx context.Context, execution ExecutionParam, params *RerunExecutionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RerunExecutionResponse, error) {
+	rsp, err := c.RerunExecutionWithBody(ctx, execution, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRerunExecutionResponse(rsp)
+}
+
+// RerunExecutionWithResponse Run again what failed, or from a node on
+//
+// Queues a new execution that goes on from what this one, which has ended, has done. It has the same inputs. What is run again is the chosen node, every node that did not complete, and all that needs one of them; other completed nodes are reused with their outputs. A skipped node is decided on anew. Conflicts are `execution_not_finished` and, where the same sandbox is asked for and cannot be had, `sandbox_not_available`; a version that a reused node does not fit answers 422 and names the node.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /executions/{execution}/rerun (the `RerunExecution` operationId).
+func (c *ClientWithResponses) RerunExecutionWithResponse(ctx context.Context, execution ExecutionParam, params *RerunExecutionParams, body RerunExecutionJSONRequestBody, reqEditors ...RequestEditorFn) (*RerunExecutionResponse, error) {
+	rsp, err := c.RerunExecution(ctx, execution, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRerunExecutionResponse(rsp)
+}
+
+// PreviewRerunWithBodyWithResponse What a rerun would do
+//
+// Changes nothing. Answers what would be reused and what would run, in which sandbox, or the problem that the rerun would answer.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /executions/{execution}/rerun/preview (the `PreviewRerun` operationId).
+func (c *ClientWithResponses) PreviewRerunWithBodyWithResponse(ctx context.Context, execution ExecutionParam, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PreviewRerunResponse, error) {
+	rsp, err := c.PreviewRerunWithBody(ctx, execution, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePreviewRerunResponse(rsp)
+}
+
+// PreviewRerunWithResponse What a rerun would do
+//
+// Changes nothing. Answers what would be reused and what would run, in which sandbox, or the problem that the rerun would answer.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /executions/{execution}/rerun/preview (the `PreviewRerun` operationId).
+func (c *ClientWithResponses) PreviewRerunWithResponse(ctx context.Context, execution ExecutionParam, body PreviewRerunJSONRequestBody, reqEditors ...RequestEditorFn) (*PreviewRerunResponse, error) {
+	rsp, err := c.PreviewRerun(ctx, execution, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePreviewRerunResponse(rsp)
+}
+
 // ListInvitationsWithResponse Open invitations, newest first
 //
 // Returns a wrapper object for the known response body format(s).
@@ -9712,6 +10297,85 @@ func ParseRejectNodeResponse(rsp *http.Response) (*RejectNodeResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest NodeRun
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRerunExecutionResponse parses an HTTP response from a RerunExecutionWithResponse call
+func ParseRerunExecutionResponse(rsp *http.Response) (*RerunExecutionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RerunExecutionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest RerunQueued
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers RerunExecutionResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePreviewRerunResponse parses an HTTP response from a PreviewRerunWithResponse call
+func ParsePreviewRerunResponse(rsp *http.Response) (*PreviewRerunResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PreviewRerunResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RerunPreview
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

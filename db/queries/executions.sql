@@ -7,9 +7,9 @@ WITH workflow AS (
     RETURNING workflows.id, organization_id, last_number
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
-        last_seq, queued_at, queue_deadline_at)
+        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from)
     SELECT @id, w.organization_id, w.id, @workflow_version, w.last_number, 'queued', @source, @actor, @priority, sqlc.narg('timeout_ms'),
-        1, now(), now() + make_interval(secs => @queue_timeout_seconds::float8)
+        1, now(), now() + make_interval(secs => @queue_timeout_seconds::float8), sqlc.narg('rerun_of'), sqlc.narg('sandbox_from')
     FROM workflow w
     RETURNING id, number, priority, queued_at
 ), stored AS (
@@ -26,7 +26,7 @@ SELECT number, queued_at FROM execution;
 -- name: ExecutionGet :one
 -- Index: executions_pkey.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.claim, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at, e.rerun_of,
     d.inputs, d.outputs, d.error
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
@@ -163,13 +163,15 @@ SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_force
 FROM executions WHERE id = @id AND organization_id = @organization_id FOR NO KEY UPDATE;
 
 -- name: ExecutionCancelQueued :exec
--- For an execution that was never claimed, under its lock: terminal at once.
+-- For an execution that was never claimed, under its lock: terminal at once. A sandbox that it was to go on in is kept as before.
 WITH ended AS (
     UPDATE executions SET status = 'canceled', cancel_requested_at = now(), finished_at = now(), claim = claim + 1, last_seq = last_seq + 1
     WHERE executions.id = @id AND status = 'queued' AND worker_id IS NULL
     RETURNING executions.id, last_seq
 ), place AS (
     DELETE FROM execution_queue WHERE execution_id = @id
+), kept AS (
+    UPDATE sandboxes b SET state = 'kept' FROM ended e WHERE b.execution_id = e.id AND b.state = 'ready'
 )
 INSERT INTO execution_events (day, execution_id, seq, type, data)
 SELECT @day, e.id, e.last_seq, 'execution.canceled', @event FROM ended e;
@@ -211,6 +213,8 @@ WITH ended AS (
     RETURNING executions.id, last_seq
 ), place AS (
     DELETE FROM execution_queue q USING ended e WHERE q.execution_id = e.id
+), kept AS (
+    UPDATE sandboxes b SET state = 'kept' FROM ended e WHERE b.execution_id = e.id AND b.state = 'ready'
 ), stored AS (
     UPDATE execution_data d SET error = @error FROM ended e WHERE d.execution_id = e.id
 ), event AS (

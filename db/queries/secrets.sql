@@ -37,16 +37,14 @@ WHERE s.workflow_id = @workflow_id AND s.key = @key AND s.deleted_at IS NULL AND
 UPDATE secrets SET deleted_at = now() WHERE workflow_id = @workflow_id AND key = @key AND deleted_at IS NULL;
 
 -- name: SecretErase :execrows
--- Versions that are not newest, and those of deleted secrets, once no live execution and no kept sandbox needs them.
+-- Versions that are not newest, and those of deleted secrets, once no live execution and no sandbox needs them.
 -- Index: secrets_workflow, execution_secrets_secret.
 UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
 FROM secrets s
 WHERE s.workflow_id = @workflow_id AND s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
   AND NOT EXISTS (
-    SELECT 1 FROM execution_secrets x JOIN executions e ON e.id = x.execution_id
-    WHERE x.secret_id = v.secret_id AND x.version = v.version
-      AND (e.finished_at IS NULL OR EXISTS (
-        SELECT 1 FROM sandboxes b WHERE b.execution_id = e.id AND b.state NOT IN ('destroyed', 'failed'))));
+    SELECT 1 FROM execution_secrets x
+    WHERE x.secret_id = v.secret_id AND x.version = v.version AND masks_needed(x.execution_id, NULL));
 
 -- name: SecretReadLock :one
 -- Fences the read. No row: the claim is stale.
@@ -64,11 +62,20 @@ WITH newest AS (
 UPDATE executions SET secrets_read = true WHERE executions.id = @execution_id;
 
 -- name: SecretListPinned :many
-SELECT s.id, s.workflow_id, s.key, v.mask, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext
-FROM execution_secrets x
+-- What the execution was given, and what those were given in whose sandbox it goes on: own is false for what is of them only.
+-- Index: execution_secrets_pkey.
+WITH RECURSIVE chain AS (
+    SELECT e.id, e.sandbox_from FROM executions e WHERE e.id = @execution_id
+    UNION ALL
+    SELECT e.id, e.sandbox_from FROM chain c JOIN executions e ON e.id = c.sandbox_from
+)
+SELECT s.id, s.workflow_id, s.key, v.mask, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext,
+    bool_or(x.execution_id = @execution_id)::bool AS own
+FROM chain c
+JOIN execution_secrets x ON x.execution_id = c.id
 JOIN secrets s ON s.id = x.secret_id
 JOIN secret_versions v ON v.secret_id = x.secret_id AND v.version = x.version
-WHERE x.execution_id = @execution_id AND v.erased_at IS NULL ORDER BY s.key;
+WHERE v.erased_at IS NULL GROUP BY s.id, v.secret_id, v.version ORDER BY s.key, v.version;
 
 -- name: SecretTouch :exec
 -- When it was last used, to ten seconds, so that executions side by side do not wait for each other.
@@ -94,10 +101,8 @@ UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NUL
 FROM secrets s
 WHERE s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
   AND NOT EXISTS (
-    SELECT 1 FROM execution_secrets x JOIN executions e ON e.id = x.execution_id
-    WHERE x.secret_id = v.secret_id AND x.version = v.version
-      AND (e.finished_at IS NULL OR EXISTS (
-        SELECT 1 FROM sandboxes b WHERE b.execution_id = e.id AND b.state NOT IN ('destroyed', 'failed'))));
+    SELECT 1 FROM execution_secrets x
+    WHERE x.secret_id = v.secret_id AND x.version = v.version AND masks_needed(x.execution_id, NULL));
 
 -- name: MaskInsertMany :exec
 -- Written by the journal, in the transaction that moves the cursor past the lines that announced them.
@@ -105,13 +110,18 @@ INSERT INTO execution_masks (execution_id, number, key_id, wrapped_key, cipherte
 SELECT unnest(@execution_ids::uuid[]), unnest(@numbers::int[]), unnest(@key_ids::text[]), unnest(@wrapped_keys::bytea[]), unnest(@ciphertexts::bytea[]);
 
 -- name: MaskDeleteEnded :execrows
--- Masks are needed as long as the execution, or its sandbox, lives.
-DELETE FROM execution_masks m USING executions e
-WHERE e.id = m.execution_id AND e.finished_at IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM sandboxes b WHERE b.execution_id = e.id AND b.state NOT IN ('destroyed', 'failed'));
+-- Masks are needed as long as the execution, or its sandbox, lives, whichever execution goes on in it.
+DELETE FROM execution_masks m WHERE NOT masks_needed(m.execution_id, NULL);
 
 -- name: MaskList :many
-SELECT number, key_id, wrapped_key, ciphertext FROM execution_masks WHERE execution_id = @execution_id ORDER BY number;
+-- Those of the execution, and of those in whose sandbox it goes on. Index: execution_masks_pkey.
+WITH RECURSIVE chain AS (
+    SELECT e.id, e.sandbox_from FROM executions e WHERE e.id = @execution_id
+    UNION ALL
+    SELECT e.id, e.sandbox_from FROM chain c JOIN executions e ON e.id = c.sandbox_from
+)
+SELECT m.execution_id, m.number, m.key_id, m.wrapped_key, m.ciphertext
+FROM chain c JOIN execution_masks m ON m.execution_id = c.id ORDER BY m.execution_id, m.number;
 
 -- name: SentinelList :many
 SELECT key_id, wrapped_key, ciphertext FROM encryption_sentinels;

@@ -97,6 +97,8 @@ func (m *machine) make(r *run, readyAs string) {
 				m.ready(r, made)
 			case readyAs != "" && errs.Is(err, errs.NotFound):
 				m.gone(r, id)
+			case readyAs != "" && errors.Is(err, errAborted):
+				m.state, m.readySince = machineReady, time.Now() // it is there, and the end says what becomes of it
 			default:
 				m.failed(r, err)
 			}

@@ -57,8 +57,11 @@ func (r *run) makeSandbox(ctx context.Context, id uuid.UUID, readyAs string) (*m
 		return m.shim.Prepare(ctx)
 	}
 	files := func() error {
+		// Those of a sandbox that was ready before are there, as the commands have left them.
 		if readyAs != "" {
-			return nil // they are there, as the commands have left them
+			if old, err := r.filesOld(ctx); err != nil || !old {
+				return err
+			}
 		}
 		return r.putFiles(ctx, sb, m.info.Workspace)
 	}
@@ -137,6 +140,15 @@ func (r *run) awaitReady(ctx context.Context, info sandbox.Info) (sandbox.Info, 
 		}
 		info = next
 	}
+}
+
+// filesOld reports whether a sandbox that was ready before needs the files of the execution's version: a rerun with another one goes on
+// in it, and none of its commands has been started.
+func (r *run) filesOld(ctx context.Context) (bool, error) {
+	if !r.c.Rerun {
+		return false, nil
+	}
+	return r.e.Sandboxes.filesOld(ctx, r.c.ID)
 }
 
 func (r *run) putFiles(ctx context.Context, sb sandbox.Sandbox, workspace string) error {

@@ -35,7 +35,7 @@ type given struct {
 func (e *Engine) receive(ctx context.Context, c queue.Claimed, g *given) error {
 	// What was stopped before it began runs nothing, so that it ends even where no worker has the key.
 	nothingRuns := c.StartedAt == nil && (c.Facts.CancelForced || c.Facts.DeadlinePassed)
-	if g.read || !c.HasSecrets || nothingRuns {
+	if g.read || !c.HasSecrets && !c.Rerun || nothingRuns { // a rerun masks what its sandbox may hold, though the workflow has no secrets any more
 		return nil
 	}
 	values, err := e.Secrets.Read(ctx, secret.Reader{
@@ -89,7 +89,9 @@ func (e *Engine) failUnreadable(ctx context.Context, c queue.Claimed, cause erro
 func (r *run) secretEnv(node int) (map[string]string, *execution.Failure) {
 	all := make(map[string]string, len(r.given.values))
 	for _, v := range r.given.values {
-		all[v.Key] = string(v.Text)
+		if !v.Former {
+			all[v.Key] = string(v.Text)
+		}
 	}
 	n := &r.def.Nodes[node]
 	if n.Secrets == nil {

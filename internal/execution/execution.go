@@ -24,6 +24,7 @@ type Execution struct {
 	Priority     int
 	LastSeq      int64 // of its newest event; rises with every change that a reader can see
 	WorkerID     *uuid.UUID
+	RerunOf      *uuid.UUID // the execution that it goes on from; lists leave it nil
 
 	QueuedAt          time.Time
 	ClaimedAt         *time.Time

@@ -177,7 +177,8 @@ func statusOf(code errs.Code) int {
 		return http.StatusNotFound
 	case methodNotAllowed:
 		return http.StatusMethodNotAllowed
-	case errs.Conflict, errs.Finished, errs.StaleClaim, queue.AlreadyDecided, queue.NotWaiting, queue.CancelRequested:
+	case errs.Conflict, errs.Finished, errs.StaleClaim, queue.AlreadyDecided, queue.NotWaiting, queue.CancelRequested,
+		queue.NotFinished, queue.SandboxNotAvailable:
 		return http.StatusConflict
 	case errs.Expired:
 		return http.StatusGone

@@ -134,7 +134,7 @@ func executionJSON(e *execution.Execution, waiting *openapi.WaitingFor) openapi.
 		ID: l.ID, Number: l.Number, Status: l.Status, Source: l.Source, Workflow: l.Workflow, Version: l.Version, WorkflowID: l.WorkflowID, Actor: l.Actor,
 		LastSeq: l.LastSeq, Priority: l.Priority, WorkerID: l.WorkerID, QueuedAt: l.QueuedAt, ClaimedAt: l.ClaimedAt, StartedAt: l.StartedAt,
 		CancelRequestedAt: l.CancelRequestedAt, FinishedAt: l.FinishedAt, Error: l.Error,
-		DeadlineAt: inUTC(e.DeadlineAt), Inputs: e.Inputs, Outputs: e.Outputs, WaitingFor: waiting,
+		DeadlineAt: inUTC(e.DeadlineAt), RerunOf: e.RerunOf, Inputs: e.Inputs, Outputs: e.Outputs, WaitingFor: waiting,
 	}
 }
 

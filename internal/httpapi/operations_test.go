@@ -103,6 +103,8 @@ func rows(one tenant) map[string]operationRow {
 		"listExecutions":      {path: "/executions", others: http.StatusOK},
 		"getExecution":        {path: run},
 		"cancelExecution":     {path: run + "/cancel", refused: auth.Viewer},
+		"rerunExecution":      {path: run + "/rerun", refused: auth.Viewer, body: map[string]any{"from": "failed"}},
+		"previewRerun":        {path: run + "/rerun/preview", refused: auth.Viewer, body: map[string]any{"sandbox": "fresh"}},
 		"listNodes":           {path: run + "/nodes"},
 		"approveNode":         {path: run + "/nodes/greet/approve", refused: auth.Viewer, body: map[string]any{"comment": "yes"}},
 		"rejectNode":          {path: run + "/nodes/greet/reject", refused: auth.Viewer, body: map[string]any{"comment": "no"}},

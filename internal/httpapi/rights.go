@@ -32,7 +32,7 @@ func actionOf(operation string) auth.Action {
 		return auth.WorkflowRead
 	case "CreateWorkflow", "UpdateWorkflow", "DeleteWorkflow":
 		return auth.WorkflowWrite
-	case "CreateExecution":
+	case "CreateExecution", "RerunExecution", "PreviewRerun":
 		return auth.ExecutionRun
 	case "ListExecutions", "GetExecution", "ListNodes", "ListExecutionEvents", "GetExecutionLogs", "StreamEvents":
 		return auth.ExecutionRead

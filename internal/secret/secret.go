@@ -37,6 +37,7 @@ type Value struct {
 	Key     string
 	Version int
 	Mask    bool
+	Former  bool // not given to the execution: only to be masked, since its sandbox may hold it
 	Text    redact.Value
 }
 

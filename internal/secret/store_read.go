@@ -24,7 +24,7 @@ type Reader struct {
 }
 
 // Read gives an execution its secrets: the newest at the first read, and those same versions at every
-// later one. One transaction checks the claim, pins the versions and writes an audit row for each;
+// later one; and former values, of the executions in whose sandbox it goes on. One transaction checks the claim, pins the versions and writes an audit row for each;
 // nothing is decrypted before it has committed. errs.StaleClaim when the claim is gone; KeyMissing when
 // another process must do it, and then nothing was read or written; Altered when nobody can. The last two
 // name the secret.
@@ -46,7 +46,7 @@ func (s *Store) Read(ctx context.Context, r Reader) ([]Value, error) {
 		if err != nil {
 			return nil, errs.E(errs.CodeOf(err), "The secret %s cannot be opened: it, or the row it stands in, was changed.", row.Key).Because(err)
 		}
-		values = append(values, Value{Key: row.Key, Version: int(row.Version), Mask: row.Mask, Text: redact.Value(text)})
+		values = append(values, Value{Key: row.Key, Version: int(row.Version), Mask: row.Mask, Former: !row.Own, Text: redact.Value(text)})
 	}
 	return values, nil
 }
@@ -76,7 +76,9 @@ func (s *Store) readPinned(ctx context.Context, q *dbsqlc.Queries, r Reader) ([]
 	}
 	ids := make([]uuid.UUID, 0, len(rows))
 	for _, row := range rows {
-		ids = append(ids, row.ID)
+		if row.Own {
+			ids = append(ids, row.ID)
+		}
 		audit.Ids = append(audit.Ids, uuid.Must(uuid.NewV7()))
 		audit.Keys = append(audit.Keys, row.Key)
 		audit.Versions = append(audit.Versions, row.Version)
@@ -87,7 +89,8 @@ func (s *Store) readPinned(ctx context.Context, q *dbsqlc.Queries, r Reader) ([]
 	return rows, q.SecretTouch(ctx, ids)
 }
 
-// Masks returns the values that the execution's commands have announced so far, and the number of the next.
+// Masks returns the values that the execution's commands have announced so far, and those of the executions in whose sandbox it goes on;
+// and the number of its next.
 // KeyMissing and Altered as for Read.
 func (s *Store) Masks(ctx context.Context, executionID uuid.UUID) (masks []redact.Value, next int, err error) {
 	rows, err := s.q.MaskList(ctx, executionID)
@@ -96,11 +99,14 @@ func (s *Store) Masks(ctx context.Context, executionID uuid.UUID) (masks []redac
 	}
 	next, masks = 1, make([]redact.Value, 0, len(rows))
 	for _, row := range rows {
-		text, err := s.keys.Open(Sealed{row.KeyID, row.WrappedKey, row.Ciphertext}, maskPlace(executionID, int(row.Number)))
+		text, err := s.keys.Open(Sealed{row.KeyID, row.WrappedKey, row.Ciphertext}, maskPlace(row.ExecutionID, int(row.Number)))
 		if err != nil {
 			return nil, 0, fmt.Errorf("opening a mask: %w", err)
 		}
-		masks, next = append(masks, redact.Value(text)), int(row.Number)+1
+		masks = append(masks, redact.Value(text))
+		if row.ExecutionID == executionID {
+			next = int(row.Number) + 1
+		}
 	}
 	return masks, next, nil
 }

@@ -182,6 +182,24 @@ func (e NewInvitationRole) Valid() bool {
 	}
 }
 
+// Defines values for NodePlanPlan.
+const (
+	Reused NodePlanPlan = "reused"
+	Run    NodePlanPlan = "run"
+)
+
+// Valid indicates whether the value is a known member of the NodePlanPlan enum.
+func (e NodePlanPlan) Valid() bool {
+	switch e {
+	case Reused:
+		return true
+	case Run:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for NodeStatus.
 const (
 	NodeStatusCanceled    NodeStatus = "canceled"
@@ -215,6 +233,42 @@ func (e NodeStatus) Valid() bool {
 	case NodeStatusTimedOut:
 		return true
 	case NodeStatusWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RerunSandbox.
+const (
+	RerunSandboxFresh RerunSandbox = "fresh"
+	RerunSandboxReuse RerunSandbox = "reuse"
+)
+
+// Valid indicates whether the value is a known member of the RerunSandbox enum.
+func (e RerunSandbox) Valid() bool {
+	switch e {
+	case RerunSandboxFresh:
+		return true
+	case RerunSandboxReuse:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RerunVersion.
+const (
+	Latest RerunVersion = "latest"
+	Same   RerunVersion = "same"
+)
+
+// Valid indicates whether the value is a known member of the RerunVersion enum.
+func (e RerunVersion) Valid() bool {
+	switch e {
+	case Latest:
+		return true
+	case Same:
 		return true
 	default:
 		return false
@@ -272,6 +326,24 @@ func (e SandboxState) Valid() bool {
 	case Stopped:
 		return true
 	case Stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SandboxPlanUse.
+const (
+	SandboxPlanUseFresh SandboxPlanUse = "fresh"
+	SandboxPlanUseReuse SandboxPlanUse = "reuse"
+)
+
+// Valid indicates whether the value is a known member of the SandboxPlanUse enum.
+func (e SandboxPlanUse) Valid() bool {
+	switch e {
+	case SandboxPlanUseFresh:
+		return true
+	case SandboxPlanUseReuse:
 		return true
 	default:
 		return false
@@ -568,12 +640,15 @@ type Execution struct {
 	Number int64 `json:"number"`
 
 	// Outputs Any JSON object.
-	Outputs   JSONObjectOrNull `json:"outputs"`
-	Priority  int              `json:"priority"`
-	QueuedAt  time.Time        `json:"queued_at"`
-	Source    ExecutionSource  `json:"source"`
-	StartedAt *time.Time       `json:"started_at"`
-	Status    ExecutionStatus  `json:"status"`
+	Outputs  JSONObjectOrNull `json:"outputs"`
+	Priority int              `json:"priority"`
+	QueuedAt time.Time        `json:"queued_at"`
+
+	// RerunOf The execution that it goes on from.
+	RerunOf   *openapi_types.UUID `json:"rerun_of"`
+	Source    ExecutionSource     `json:"source"`
+	StartedAt *time.Time          `json:"started_at"`
+	Status    ExecutionStatus     `json:"status"`
 
 	// Version Of the workflow.
 	Version int `json:"version"`
@@ -887,6 +962,17 @@ type NewWorkflowForm struct {
 	Source string `json:"source"`
 }
 
+// NodePlan defines model for NodePlan.
+type NodePlan struct {
+	Key string `json:"key"`
+
+	// Plan `run` is also a node that was skipped, and is decided on anew.
+	Plan NodePlanPlan `json:"plan"`
+}
+
+// NodePlanPlan `run` is also a node that was skipped, and is decided on anew.
+type NodePlanPlan string
+
 // NodeRun One attempt of one node.
 type NodeRun struct {
 	// Attempt From 1.
@@ -910,10 +996,13 @@ type NodeRun struct {
 	Outputs JSONObjectOrNull `json:"outputs"`
 
 	// Prompt What an approval asks; null for other nodes.
-	Prompt    *Prompt             `json:"prompt"`
-	SandboxID *openapi_types.UUID `json:"sandbox_id"`
-	StartedAt *time.Time          `json:"started_at"`
-	Status    NodeStatus          `json:"status"`
+	Prompt *Prompt `json:"prompt"`
+
+	// ReusedFrom Id of the node run of an earlier execution that this one, of a rerun, stands for. The output is there.
+	ReusedFrom *openapi_types.UUID `json:"reused_from"`
+	SandboxID  *openapi_types.UUID `json:"sandbox_id"`
+	StartedAt  *time.Time          `json:"started_at"`
+	Status     NodeStatus          `json:"status"`
 
 	// StderrBytes Stored so far.
 	StderrBytes int64 `json:"stderr_bytes"`
@@ -995,6 +1084,55 @@ type ReadinessCheck struct {
 	Ok     bool   `json:"ok"`
 }
 
+// Rerun defines model for Rerun.
+type Rerun struct {
+	// From Key of the node to run from; `failed` is what did not complete, and nothing else.
+	From string `json:"from,omitempty"`
+
+	// Sandbox Go on in the sandbox of the execution, with its files, or in a fresh one. Unless given, `reuse` where it is kept.
+	Sandbox RerunSandbox `json:"sandbox,omitempty"`
+
+	// Version Of the workflow.
+	Version RerunVersion `json:"version,omitempty"`
+}
+
+// RerunSandbox Go on in the sandbox of the execution, with its files, or in a fresh one. Unless given, `reuse` where it is kept.
+type RerunSandbox string
+
+// RerunVersion Of the workflow.
+type RerunVersion string
+
+// RerunPreview defines model for RerunPreview.
+type RerunPreview struct {
+	From string `json:"from"`
+
+	// Nodes Of the version, in the order of the text.
+	Nodes   []NodePlan         `json:"nodes"`
+	RerunOf openapi_types.UUID `json:"rerun_of"`
+	Sandbox SandboxPlan        `json:"sandbox"`
+	Version int                `json:"version"`
+
+	// Workflow Slug.
+	Workflow string `json:"workflow"`
+}
+
+// RerunQueued defines model for RerunQueued.
+type RerunQueued struct {
+	ID openapi_types.UUID `json:"id"`
+
+	// Number Counted from 1 per workflow.
+	Number   int64              `json:"number"`
+	QueuedAt time.Time          `json:"queued_at"`
+	RerunOf  openapi_types.UUID `json:"rerun_of"`
+	Sandbox  SandboxPlan        `json:"sandbox"`
+	Source   ExecutionSource    `json:"source"`
+	Status   ExecutionStatus    `json:"status"`
+	Version  int                `json:"version"`
+
+	// Workflow Slug.
+	Workflow string `json:"workflow"`
+}
+
 // Role Each may do all that those after it may.
 type Role string
 
@@ -1026,6 +1164,21 @@ type SandboxPage struct {
 	Data       []Sandbox `json:"data"`
 	NextCursor *string   `json:"next_cursor"`
 }
+
+// SandboxPlan defines model for SandboxPlan.
+type SandboxPlan struct {
+	// ID Of the sandbox that is reused.
+	ID *openapi_types.UUID `json:"id"`
+
+	// Reason Why it is a fresh one, as a sentence; empty for one that is reused.
+	Reason string `json:"reason"`
+
+	// Use A fresh one has none of the files that the nodes before have left.
+	Use SandboxPlanUse `json:"use"`
+}
+
+// SandboxPlanUse A fresh one has none of the files that the nodes before have left.
+type SandboxPlanUse string
 
 // Scope A part of the API; `write` includes `read`, `*` everything.
 type Scope string
@@ -1495,6 +1648,12 @@ type RejectNodeParams struct {
 	Index *IndexParam `form:"index,omitempty" json:"index,omitempty"`
 }
 
+// RerunExecutionParams defines parameters for RerunExecution.
+type RerunExecutionParams struct {
+	// IdempotencyKey Names the request, so that it is carried out once however often it is sent. For 24 hours the same key and body get the first answer again, with `Idempotency-Replayed: true`; another body answers 422 with code `idempotency_key_reused`.
+	IdempotencyKey *IdempotencyKeyParam `json:"Idempotency-Key,omitempty"`
+}
+
 // ListInvitationsParams defines parameters for ListInvitations.
 type ListInvitationsParams struct {
 	// Limit At most this many entries.
@@ -1615,6 +1774,12 @@ type ApproveNodeJSONRequestBody = Decide
 // RejectNodeJSONRequestBody defines body for RejectNode for application/json ContentType.
 type RejectNodeJSONRequestBody = Decide
 
+// RerunExecutionJSONRequestBody defines body for RerunExecution for application/json ContentType.
+type RerunExecutionJSONRequestBody = Rerun
+
+// PreviewRerunJSONRequestBody defines body for PreviewRerun for application/json ContentType.
+type PreviewRerunJSONRequestBody = Rerun
+
 // CreateInvitationJSONRequestBody defines body for CreateInvitation for application/json ContentType.
 type CreateInvitationJSONRequestBody = NewInvitation
 
@@ -1695,6 +1860,12 @@ type ServerInterface interface {
 	// RejectNode Reject what a node asks
 	// (POST /executions/{execution}/nodes/{node}/reject)
 	RejectNode(ctx echo.Context, execution ExecutionParam, node NodeParam, params RejectNodeParams) error
+	// RerunExecution Run again what failed, or from a node on
+	// (POST /executions/{execution}/rerun)
+	RerunExecution(ctx echo.Context, execution ExecutionParam, params RerunExecutionParams) error
+	// PreviewRerun What a rerun would do
+	// (POST /executions/{execution}/rerun/preview)
+	PreviewRerun(ctx echo.Context, execution ExecutionParam) error
 	// ListInvitations Open invitations, newest first
 	// (GET /invitations)
 	ListInvitations(ctx echo.Context, params ListInvitationsParams) error
@@ -2195,6 +2366,58 @@ func (w *ServerInterfaceWrapper) RejectNode(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.RejectNode(ctx, execution, node, params)
+	return err
+}
+
+// RerunExecution converts echo context to params.
+func (w *ServerInterfaceWrapper) RerunExecution(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "execution" -------------
+	var execution ExecutionParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "execution", ctx.Param("execution"), &execution, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter execution: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RerunExecutionParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKeyParam
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RerunExecution(ctx, execution, params)
+	return err
+}
+
+// PreviewRerun converts echo context to params.
+func (w *ServerInterfaceWrapper) PreviewRerun(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "execution" -------------
+	var execution ExecutionParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "execution", ctx.Param("execution"), &execution, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter execution: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.PreviewRerun(ctx, execution)
 	return err
 }
 
@@ -2982,6 +3205,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/executions/:execution/nodes", wrapper.ListNodes, options.OperationMiddlewares["listNodes"]...)
 	router.POST(options.BaseURL+"/executions/:execution/nodes/:node/approve", wrapper.ApproveNode, options.OperationMiddlewares["approveNode"]...)
 	router.POST(options.BaseURL+"/executions/:execution/nodes/:node/reject", wrapper.RejectNode, options.OperationMiddlewares["rejectNode"]...)
+	router.POST(options.BaseURL+"/executions/:execution/rerun", wrapper.RerunExecution, options.OperationMiddlewares["rerunExecution"]...)
+	router.POST(options.BaseURL+"/executions/:execution/rerun/preview", wrapper.PreviewRerun, options.OperationMiddlewares["previewRerun"]...)
 	router.GET(options.BaseURL+"/invitations", wrapper.ListInvitations, options.OperationMiddlewares["listInvitations"]...)
 	router.POST(options.BaseURL+"/invitations", wrapper.CreateInvitation, options.OperationMiddlewares["createInvitation"]...)
 	router.DELETE(options.BaseURL+"/invitations/:invitation", wrapper.DeleteInvitation, options.OperationMiddlewares["deleteInvitation"]...)
@@ -3639,6 +3864,95 @@ type RejectNodedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RejectNodedefaultApplicationProblemPlusJSONResponse) VisitRejectNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RerunExecutionRequestObject struct {
+	Execution ExecutionParam `json:"execution"`
+	Params    RerunExecutionParams
+	Body      *RerunExecutionJSONRequestBody
+}
+
+type RerunExecutionResponseObject interface {
+	VisitRerunExecutionResponse(w http.ResponseWriter) error
+}
+
+type RerunExecution202ResponseHeaders struct {
+	Location string
+}
+
+type RerunExecution202JSONResponse struct {
+	Body    RerunQueued
+	Headers RerunExecution202ResponseHeaders
+}
+
+func (response RerunExecution202JSONResponse) VisitRerunExecutionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RerunExecutiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RerunExecutiondefaultApplicationProblemPlusJSONResponse) VisitRerunExecutionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreviewRerunRequestObject struct {
+	Execution ExecutionParam `json:"execution"`
+	Body      *PreviewRerunJSONRequestBody
+}
+
+type PreviewRerunResponseObject interface {
+	VisitPreviewRerunResponse(w http.ResponseWriter) error
+}
+
+type PreviewRerun200JSONResponse RerunPreview
+
+func (response PreviewRerun200JSONResponse) VisitPreviewRerunResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PreviewRerundefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PreviewRerundefaultApplicationProblemPlusJSONResponse) VisitPreviewRerunResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5038,6 +5352,12 @@ type StrictServerInterface interface {
 	// RejectNode Reject what a node asks
 	// (POST /executions/{execution}/nodes/{node}/reject)
 	RejectNode(ctx context.Context, request RejectNodeRequestObject) (RejectNodeResponseObject, error)
+	// RerunExecution Run again what failed, or from a node on
+	// (POST /executions/{execution}/rerun)
+	RerunExecution(ctx context.Context, request RerunExecutionRequestObject) (RerunExecutionResponseObject, error)
+	// PreviewRerun What a rerun would do
+	// (POST /executions/{execution}/rerun/preview)
+	PreviewRerun(ctx context.Context, request PreviewRerunRequestObject) (PreviewRerunResponseObject, error)
 	// ListInvitations Open invitations, newest first
 	// (GET /invitations)
 	ListInvitations(ctx context.Context, request ListInvitationsRequestObject) (ListInvitationsResponseObject, error)
@@ -5518,6 +5838,109 @@ func (sh *strictHandler) RejectNode(ctx echo.Context, execution ExecutionParam, 
 		return err
 	} else if validResponse, ok := response.(RejectNodeResponseObject); ok {
 		return validResponse.VisitRejectNodeResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RerunExecution operation middleware
+func (sh *strictHandler) RerunExecution(ctx echo.Context, execution ExecutionParam, params RerunExecutionParams) error {
+	var request RerunExecutionRequestObject
+
+	request.Execution = execution
+	request.Params = params
+
+	var body RerunExecutionJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RerunExecution(ctx.Request().Context(), request.(RerunExecutionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RerunExecution")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RerunExecutionResponseObject); ok {
+		return validResponse.VisitRerunExecutionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// PreviewRerun operation middleware
+func (sh *strictHandler) PreviewRerun(ctx echo.Context, execution ExecutionParam) error {
+	var request PreviewRerunRequestObject
+
+	request.Execution = execution
+
+	var body PreviewRerunJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PreviewRerun(ctx.Request().Context(), request.(PreviewRerunRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PreviewRerun")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(PreviewRerunResponseObject); ok {
+		return validResponse.VisitPreviewRerunResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -19,12 +19,14 @@ WITH ended AS (
     RETURNING executions.id, last_seq
 ), place AS (
     DELETE FROM execution_queue WHERE execution_id = $3
+), kept AS (
+    UPDATE sandboxes b SET state = 'kept' FROM ended e WHERE b.execution_id = e.id AND b.state = 'ready'
 )
 INSERT INTO execution_events (day, execution_id, seq, type, data)
 SELECT $1, e.id, e.last_seq, 'execution.canceled', $2 FROM ended e
 `
 
-// For an execution that was never claimed, under its lock: terminal at once.
+// For an execution that was never claimed, under its lock: terminal at once. A sandbox that it was to go on in is kept as before.
 func (q *Queries) ExecutionCancelQueued(ctx context.Context, day time.Time, event []byte, iD uuid.UUID) error {
 	_, err := q.db.Exec(ctx, executionCancelQueued, day, event, iD)
 	return err
@@ -94,19 +96,19 @@ WITH workflow AS (
     RETURNING workflows.id, organization_id, last_number
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
-        last_seq, queued_at, queue_deadline_at)
+        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from)
     SELECT $3, w.organization_id, w.id, $4, w.last_number, 'queued', $5, $6, $7, $8,
-        1, now(), now() + make_interval(secs => $9::float8)
+        1, now(), now() + make_interval(secs => $9::float8), $10, $11
     FROM workflow w
     RETURNING id, number, priority, queued_at
 ), stored AS (
-    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $10 FROM execution e
+    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $12 FROM execution e
 ), place AS (
     INSERT INTO execution_queue (execution_id, run_order)
     SELECT e.id, e.queued_at - e.priority * interval '5 minutes' FROM execution e
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
-    SELECT $11, e.id, 1, 'execution.queued', $12::jsonb || jsonb_build_object('number', e.number) FROM execution e
+    SELECT $13, e.id, 1, 'execution.queued', $14::jsonb || jsonb_build_object('number', e.number) FROM execution e
 )
 SELECT number, queued_at FROM execution
 `
@@ -121,6 +123,8 @@ type ExecutionEnqueueParams struct {
 	Priority            int16
 	TimeoutMs           *int64
 	QueueTimeoutSeconds float64
+	RerunOf             *uuid.UUID
+	SandboxFrom         *uuid.UUID
 	Inputs              []byte
 	Day                 time.Time
 	Event               []byte
@@ -144,6 +148,8 @@ func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueuePara
 		arg.Priority,
 		arg.TimeoutMs,
 		arg.QueueTimeoutSeconds,
+		arg.RerunOf,
+		arg.SandboxFrom,
 		arg.Inputs,
 		arg.Day,
 		arg.Event,
@@ -155,7 +161,7 @@ func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueuePara
 
 const executionGet = `-- name: ExecutionGet :one
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.claim, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at, e.rerun_of,
     d.inputs, d.outputs, d.error
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
@@ -182,6 +188,7 @@ type ExecutionGetRow struct {
 	DeadlineAt        *time.Time
 	CancelRequestedAt *time.Time
 	FinishedAt        *time.Time
+	RerunOf           *uuid.UUID
 	Inputs            []byte
 	Outputs           []byte
 	Error             []byte
@@ -210,6 +217,7 @@ func (q *Queries) ExecutionGet(ctx context.Context, iD uuid.UUID, organizationID
 		&i.DeadlineAt,
 		&i.CancelRequestedAt,
 		&i.FinishedAt,
+		&i.RerunOf,
 		&i.Inputs,
 		&i.Outputs,
 		&i.Error,
@@ -1007,6 +1015,8 @@ WITH ended AS (
     RETURNING executions.id, last_seq
 ), place AS (
     DELETE FROM execution_queue q USING ended e WHERE q.execution_id = e.id
+), kept AS (
+    UPDATE sandboxes b SET state = 'kept' FROM ended e WHERE b.execution_id = e.id AND b.state = 'ready'
 ), stored AS (
     UPDATE execution_data d SET error = $2 FROM ended e WHERE d.execution_id = e.id
 ), event AS (

@@ -13,12 +13,10 @@ import (
 )
 
 const maskDeleteEnded = `-- name: MaskDeleteEnded :execrows
-DELETE FROM execution_masks m USING executions e
-WHERE e.id = m.execution_id AND e.finished_at IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM sandboxes b WHERE b.execution_id = e.id AND b.state NOT IN ('destroyed', 'failed'))
+DELETE FROM execution_masks m WHERE NOT masks_needed(m.execution_id, NULL)
 `
 
-// Masks are needed as long as the execution, or its sandbox, lives.
+// Masks are needed as long as the execution, or its sandbox, lives, whichever execution goes on in it.
 func (q *Queries) MaskDeleteEnded(ctx context.Context) (int64, error) {
 	result, err := q.db.Exec(ctx, maskDeleteEnded)
 	if err != nil {
@@ -53,26 +51,27 @@ func (q *Queries) MaskInsertMany(ctx context.Context, arg MaskInsertManyParams) 
 }
 
 const maskList = `-- name: MaskList :many
-SELECT number, key_id, wrapped_key, ciphertext FROM execution_masks WHERE execution_id = $1 ORDER BY number
+WITH RECURSIVE chain AS (
+    SELECT e.id, e.sandbox_from FROM executions e WHERE e.id = $1
+    UNION ALL
+    SELECT e.id, e.sandbox_from FROM chain c JOIN executions e ON e.id = c.sandbox_from
+)
+SELECT m.execution_id, m.number, m.key_id, m.wrapped_key, m.ciphertext
+FROM chain c JOIN execution_masks m ON m.execution_id = c.id ORDER BY m.execution_id, m.number
 `
 
-type MaskListRow struct {
-	Number     int32
-	KeyID      string
-	WrappedKey []byte
-	Ciphertext []byte
-}
-
-func (q *Queries) MaskList(ctx context.Context, executionID uuid.UUID) ([]MaskListRow, error) {
+// Those of the execution, and of those in whose sandbox it goes on. Index: execution_masks_pkey.
+func (q *Queries) MaskList(ctx context.Context, executionID uuid.UUID) ([]ExecutionMask, error) {
 	rows, err := q.db.Query(ctx, maskList, executionID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []MaskListRow{}
+	items := []ExecutionMask{}
 	for rows.Next() {
-		var i MaskListRow
+		var i ExecutionMask
 		if err := rows.Scan(
+			&i.ExecutionID,
 			&i.Number,
 			&i.KeyID,
 			&i.WrappedKey,
@@ -105,13 +104,11 @@ UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NUL
 FROM secrets s
 WHERE s.workflow_id = $1 AND s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
   AND NOT EXISTS (
-    SELECT 1 FROM execution_secrets x JOIN executions e ON e.id = x.execution_id
-    WHERE x.secret_id = v.secret_id AND x.version = v.version
-      AND (e.finished_at IS NULL OR EXISTS (
-        SELECT 1 FROM sandboxes b WHERE b.execution_id = e.id AND b.state NOT IN ('destroyed', 'failed'))))
+    SELECT 1 FROM execution_secrets x
+    WHERE x.secret_id = v.secret_id AND x.version = v.version AND masks_needed(x.execution_id, NULL))
 `
 
-// Versions that are not newest, and those of deleted secrets, once no live execution and no kept sandbox needs them.
+// Versions that are not newest, and those of deleted secrets, once no live execution and no sandbox needs them.
 // Index: secrets_workflow, execution_secrets_secret.
 func (q *Queries) SecretErase(ctx context.Context, workflowID uuid.UUID) (int64, error) {
 	result, err := q.db.Exec(ctx, secretErase, workflowID)
@@ -126,10 +123,8 @@ UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NUL
 FROM secrets s
 WHERE s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
   AND NOT EXISTS (
-    SELECT 1 FROM execution_secrets x JOIN executions e ON e.id = x.execution_id
-    WHERE x.secret_id = v.secret_id AND x.version = v.version
-      AND (e.finished_at IS NULL OR EXISTS (
-        SELECT 1 FROM sandboxes b WHERE b.execution_id = e.id AND b.state NOT IN ('destroyed', 'failed'))))
+    SELECT 1 FROM execution_secrets x
+    WHERE x.secret_id = v.secret_id AND x.version = v.version AND masks_needed(x.execution_id, NULL))
 `
 
 // SecretErase for every workflow: what executions kept that have ended since. Index: secret_versions_key, execution_secrets_secret.
@@ -259,11 +254,18 @@ func (q *Queries) SecretListForRekey(ctx context.Context, keyID string, afterID 
 }
 
 const secretListPinned = `-- name: SecretListPinned :many
-SELECT s.id, s.workflow_id, s.key, v.mask, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext
-FROM execution_secrets x
+WITH RECURSIVE chain AS (
+    SELECT e.id, e.sandbox_from FROM executions e WHERE e.id = $1
+    UNION ALL
+    SELECT e.id, e.sandbox_from FROM chain c JOIN executions e ON e.id = c.sandbox_from
+)
+SELECT s.id, s.workflow_id, s.key, v.mask, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext,
+    bool_or(x.execution_id = $1)::bool AS own
+FROM chain c
+JOIN execution_secrets x ON x.execution_id = c.id
 JOIN secrets s ON s.id = x.secret_id
 JOIN secret_versions v ON v.secret_id = x.secret_id AND v.version = x.version
-WHERE x.execution_id = $1 AND v.erased_at IS NULL ORDER BY s.key
+WHERE v.erased_at IS NULL GROUP BY s.id, v.secret_id, v.version ORDER BY s.key, v.version
 `
 
 type SecretListPinnedRow struct {
@@ -275,8 +277,11 @@ type SecretListPinnedRow struct {
 	KeyID      string
 	WrappedKey []byte
 	Ciphertext []byte
+	Own        bool
 }
 
+// What the execution was given, and what those were given in whose sandbox it goes on: own is false for what is of them only.
+// Index: execution_secrets_pkey.
 func (q *Queries) SecretListPinned(ctx context.Context, executionID uuid.UUID) ([]SecretListPinnedRow, error) {
 	rows, err := q.db.Query(ctx, secretListPinned, executionID)
 	if err != nil {
@@ -295,6 +300,7 @@ func (q *Queries) SecretListPinned(ctx context.Context, executionID uuid.UUID) (
 			&i.KeyID,
 			&i.WrappedKey,
 			&i.Ciphertext,
+			&i.Own,
 		); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,1 @@
+DROP FUNCTION masks_needed(uuid, uuid);
