@@ -75,7 +75,7 @@ func Call[T any](ctx context.Context, operation string, effect func() (T, error)
 		return none, before.Err
 	}
 	if before.Twice {
-		_, _ = effect() //nolint:errcheck // nobody sees the first of two answers
+		_, _ = effect() // nobody sees the first of two answers
 	}
 	answer, err := effect()
 	if err := after(ctx, hook, operation, err); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"foundry/internal/errs"
 	"foundry/internal/execution"
+	"foundry/internal/failpoint"
 	"foundry/internal/postgres/dbsqlc"
 )
 
@@ -34,7 +35,7 @@ func NewStore(pool *pgxpool.Pool) *Store {
 func (s *Store) Home(ctx context.Context) (uuid.UUID, error) {
 	row, err := s.q.InstallationHome(ctx)
 	if err == nil && row.Home == "" {
-		if err = s.q.InstallationSettle(ctx); err == nil {
+		if err = failpoint.Around(ctx, "reconcile.settle", func() error { return s.q.InstallationSettle(ctx) }); err == nil {
 			row, err = s.q.InstallationHome(ctx)
 		}
 	}
@@ -50,7 +51,7 @@ func (s *Store) Home(ctx context.Context) (uuid.UUID, error) {
 
 // Adopt makes this database the home of its installation. It reports false if it was already.
 func (s *Store) Adopt(ctx context.Context) (bool, error) {
-	n, err := s.q.InstallationAdopt(ctx)
+	n, err := failpoint.Call(ctx, "reconcile.adopt", func() (int64, error) { return s.q.InstallationAdopt(ctx) })
 	if err != nil {
 		return false, fmt.Errorf("adopting the database: %w", err)
 	}
@@ -59,7 +60,7 @@ func (s *Store) Adopt(ctx context.Context) (bool, error) {
 
 // Finish records that a sandbox was destroyed. Nothing changes if another process was first.
 func (s *Store) Finish(ctx context.Context, id uuid.UUID) error {
-	if _, err := s.q.SandboxFinish(ctx, id); err != nil {
+	if _, err := failpoint.Call(ctx, "reconcile.finish", func() (int64, error) { return s.q.SandboxFinish(ctx, id) }); err != nil {
 		return fmt.Errorf("recording the end of a sandbox: %w", err)
 	}
 	return nil
@@ -67,10 +68,12 @@ func (s *Store) Finish(ctx context.Context, id uuid.UUID) error {
 
 // intend writes the intents that follow from the time and from what executions have become.
 func (s *Store) intend(ctx context.Context, provider, host string) error {
-	_, kept := s.q.SandboxExpireKept(ctx, provider, host)
-	_, ended := s.q.SandboxAbandonEnded(ctx, provider, host)
-	_, expired := s.q.SandboxExpireParked(ctx, ReasonExpired, provider, host, ExpireAfter.Seconds())
-	_, parked := s.q.SandboxStopParked(ctx, provider, host, StopAfter.Seconds())
+	_, kept := failpoint.Call(ctx, "reconcile.expire_kept", func() (int64, error) { return s.q.SandboxExpireKept(ctx, provider, host) })
+	_, ended := failpoint.Call(ctx, "reconcile.abandon_ended", func() (int64, error) { return s.q.SandboxAbandonEnded(ctx, provider, host) })
+	_, expired := failpoint.Call(ctx, "reconcile.expire_parked", func() (int64, error) {
+		return s.q.SandboxExpireParked(ctx, ReasonExpired, provider, host, ExpireAfter.Seconds())
+	})
+	_, parked := failpoint.Call(ctx, "reconcile.stop_parked", func() (int64, error) { return s.q.SandboxStopParked(ctx, provider, host, StopAfter.Seconds()) })
 	if err := errors.Join(kept, ended, expired, parked); err != nil {
 		return fmt.Errorf("writing intents for sandboxes: %w", err)
 	}
@@ -138,7 +141,7 @@ func (s *Store) mayStop(ctx context.Context, id uuid.UUID) (bool, error) {
 
 // stopped records the result of a stop, unless its execution was taken up meanwhile.
 func (s *Store) stopped(ctx context.Context, id uuid.UUID) error {
-	if _, err := s.q.SandboxStopped(ctx, id); err != nil {
+	if _, err := failpoint.Call(ctx, "reconcile.stopped", func() (int64, error) { return s.q.SandboxStopped(ctx, id) }); err != nil {
 		return fmt.Errorf("recording the stop of a sandbox: %w", err)
 	}
 	return nil
@@ -164,16 +167,18 @@ func (s *Store) markGone(ctx context.Context, id uuid.UUID) (marked bool, err er
 	if err != nil {
 		return false, fmt.Errorf("encoding an event: %w", err)
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		q := dbsqlc.New(tx)
-		executionID, err := q.SandboxLockExecution(ctx, id)
-		if err != nil {
+	err = failpoint.Around(ctx, "reconcile.mark_gone", func() error {
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			q := dbsqlc.New(tx)
+			executionID, err := q.SandboxLockExecution(ctx, id)
+			if err != nil {
+				return err
+			}
+			marked, err = q.SandboxMarkGone(ctx, dbsqlc.SandboxMarkGoneParams{
+				Reason: reasonGone, ID: id, ExecutionID: executionID, Day: execution.Day(executionID), Event: data,
+			})
 			return err
-		}
-		marked, err = q.SandboxMarkGone(ctx, dbsqlc.SandboxMarkGoneParams{
-			Reason: reasonGone, ID: id, ExecutionID: executionID, Day: execution.Day(executionID), Event: data,
 		})
-		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
