@@ -35,7 +35,7 @@ func TestChaos(t *testing.T) {
 	t.Parallel()
 	seed := *seedFlag
 	if seed == 0 {
-		seed = rand.Uint64N(1 << 32) //nolint:gosec // any will do
+		seed = rand.Uint64N(1 << 32)
 	}
 	t.Logf("seed %d", seed)
 	f := chosen()

@@ -30,7 +30,7 @@ func (c *client) call(ctx context.Context, method, path string, header map[strin
 		}
 		content = bytes.NewReader(text)
 	}
-	url := c.urls[rand.IntN(len(c.urls))] //nolint:gosec // any will do
+	url := c.urls[rand.IntN(len(c.urls))]
 	req, err := http.NewRequestWithContext(ctx, method, url+"/api/v1"+path, content)
 	if err != nil {
 		return 0, err

@@ -56,13 +56,21 @@ type blow struct {
 
 // blows is the endless plan of a seed.
 func blows(seed uint64, gap time.Duration) func() blow {
-	random := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // it is to be repeatable
+	random := rand.New(rand.NewPCG(seed, 3))
 	weights := []struct {
 		kind   kind
 		weight int
 	}{
-		{killWorker, 34}, {killShim, 26}, {killServe, 5}, {crashPostgres, 3}, {drainWorker, 9}, {drainServe, 2},
-		{freezeWorker, 6}, {cutQueries, 8}, {cutListeners, 5}, {fillDisk, 2},
+		{killWorker, 34},
+		{killShim, 26},
+		{killServe, 5},
+		{crashPostgres, 3},
+		{drainWorker, 9},
+		{drainServe, 2},
+		{freezeWorker, 6},
+		{cutQueries, 8},
+		{cutListeners, 5},
+		{fillDisk, 2},
 	}
 	total := 0
 	for _, w := range weights {

@@ -17,7 +17,7 @@ import (
 
 // enqueue keeps executions coming until ctx ends and there were enough, and returns how many.
 func (r *run) enqueue(ctx context.Context) int {
-	random := rand.New(rand.NewPCG(r.seed, 1)) //nolint:gosec // it is to be repeatable
+	random := rand.New(rand.NewPCG(r.seed, 1))
 	n := 0
 	for ctx.Err() == nil {
 		live, err := get[int](ctx, r.cluster, "SELECT count(*) FROM executions WHERE finished_at IS NULL")
@@ -82,7 +82,7 @@ func (r *run) cancel(ctx context.Context, id uuid.UUID, after time.Duration, tim
 
 // decide answers approvals until ctx ends.
 func (r *run) decide(ctx context.Context) {
-	random := rand.New(rand.NewPCG(r.seed, 2)) //nolint:gosec // it is to be repeatable
+	random := rand.New(rand.NewPCG(r.seed, 2))
 	for sleep(ctx, 200*time.Millisecond) {
 		asked, err := r.prompts(ctx)
 		if err != nil {

@@ -51,7 +51,7 @@ func (p *process) start(binary string) {
 		return
 	}
 	defer out.Close()
-	cmd := exec.Command(binary, string(p.role)) //nolint:noctx // it is ended by signals
+	cmd := exec.Command(binary, string(p.role))
 	cmd.Env, cmd.Dir = p.env(p.instance), p.dir
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -168,7 +168,7 @@ func (r *run) place(role role, i int, env []string, failpoints string) *process 
 		if r.calm {
 			return env
 		}
-		seed := r.seed ^ uint64(len(r.serves)<<40|i<<32|instance) //nolint:gosec // small numbers
+		seed := r.seed ^ uint64(len(r.serves)<<40|i<<32|instance)
 		return append(slices.Clone(env), "FOUNDRY_FAILPOINTS="+failpoints, "FOUNDRY_FAILPOINTS_SEED="+strconv.FormatUint(seed, 10))
 	}
 	return p

@@ -206,9 +206,9 @@ func (w *World) loadQueued(ctx context.Context, tx pgx.Tx) error {
 }
 
 // last returns the newest attempt of each node.
-func (e *Execution) last() map[string]*NodeRun {
+func (x *Execution) last() map[string]*NodeRun {
 	last := map[string]*NodeRun{}
-	for _, n := range e.NodeRuns {
+	for _, n := range x.NodeRuns {
 		if l := last[n.Key]; l == nil || n.Attempt > l.Attempt {
 			last[n.Key] = n
 		}
@@ -217,9 +217,9 @@ func (e *Execution) last() map[string]*NodeRun {
 }
 
 // streams returns the output of each node run, by stream.
-func (e *Execution) streams() map[uuid.UUID]map[string][]byte {
+func (x *Execution) streams() map[uuid.UUID]map[string][]byte {
 	all := map[uuid.UUID]map[string][]byte{}
-	for _, c := range e.Chunks {
+	for _, c := range x.Chunks {
 		if all[c.NodeRunID] == nil {
 			all[c.NodeRunID] = map[string][]byte{}
 		}
