@@ -16,14 +16,16 @@ ON CONFLICT (id) DO UPDATE SET
 WHERE sandboxes.state NOT IN ('destroying', 'destroyed', 'failed');
 
 -- name: SandboxFinish :execrows
--- The result of a destroy call whose intent was committed. Zero rows: another process was first.
--- The masks of its execution go with it, unless the execution goes on or has another sandbox.
-WITH finished AS (
+-- The result of a destroy call whose intent was committed. Zero rows: another process was first. The masks of all executions that have gone
+-- on in it go with it, but those of one that goes on yet or has another sandbox. Index: sandboxes_pkey, execution_masks_pkey.
+WITH RECURSIVE finished AS (
     UPDATE sandboxes d SET state = 'destroyed', ended_at = now() WHERE d.id = @id AND d.state = 'destroying' RETURNING d.id, d.execution_id
+), chain AS (
+    SELECT e.id, e.sandbox_from, f.id AS sandbox_id FROM finished f JOIN executions e ON e.id = f.execution_id
+    UNION ALL
+    SELECT e.id, e.sandbox_from, c.sandbox_id FROM chain c JOIN executions e ON e.id = c.sandbox_from
 ), unmasked AS (
-    DELETE FROM execution_masks m USING finished f, executions e
-    WHERE m.execution_id = f.execution_id AND e.id = f.execution_id AND e.finished_at IS NOT NULL
-      AND NOT EXISTS (SELECT 1 FROM sandboxes b WHERE b.execution_id = f.execution_id AND b.id <> f.id AND b.state NOT IN ('destroyed', 'failed'))
+    DELETE FROM execution_masks m USING chain c WHERE m.execution_id = c.id AND NOT masks_needed(c.id, c.sandbox_id)
 )
 SELECT finished.id FROM finished;
 
