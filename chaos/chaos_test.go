@@ -12,22 +12,34 @@ import (
 )
 
 // chosen is the form that flags and the environment ask for.
-func chosen() form {
-	f := form{
-		executions: 8, kills: 5, live: 6, workflows: 6, shape: plan.Shape{Nodes: 4, Duration: 2 * time.Second, Parking: true},
-		workers: 2, serves: 1, gap: 700 * time.Millisecond, limit: 2 * time.Minute,
-	}
+func chosen(t *testing.T) form {
+	t.Helper()
+	name := *formFlag
 	switch {
 	case *longFlag:
-		f.executions, f.kills, f.live, f.workflows, f.workers, f.serves = 200, *killsFlag, 14, 60, 4, 2
-		f.shape = plan.Shape{Nodes: 7, Duration: 6 * time.Second, Parking: true}
-		f.limit, f.smallDisk = 12*time.Hour, true
-	case sandboxtest.Required("chaos") || *seedFlag != 0:
-		f.executions, f.kills, f.live, f.workflows, f.workers, f.serves = 50, 30, 10, 20, 3, 2
-		f.shape = plan.Shape{Nodes: 6, Duration: 4 * time.Second, Parking: true}
-		f.gap, f.limit = 1200*time.Millisecond, 5*time.Minute
+		name = "long"
+	case name == "" && sandboxtest.Required("chaos"):
+		name = "short"
 	}
-	return f
+	switch name {
+	case "", "smoke":
+		return form{
+			name: "smoke", executions: 8, kills: 5, live: 6, workflows: 6, workers: 2, serves: 1, gap: 700 * time.Millisecond, limit: 2 * time.Minute,
+			shape: plan.Shape{Nodes: 4, Duration: 2 * time.Second, Parking: true},
+		}
+	case "short":
+		return form{
+			name: "short", executions: 50, kills: 30, live: 10, workflows: 20, workers: 3, serves: 2, gap: 1200 * time.Millisecond, limit: 5 * time.Minute,
+			shape: plan.Shape{Nodes: 6, Duration: 4 * time.Second, Parking: true},
+		}
+	case "long":
+		return form{
+			name: "long", executions: 200, kills: *killsFlag, live: 14, workflows: 60, workers: 4, serves: 2, gap: 700 * time.Millisecond, limit: 12 * time.Hour,
+			shape: plan.Shape{Nodes: 7, Duration: 6 * time.Second, Parking: true}, smallDisk: true,
+		}
+	}
+	t.Fatalf("there is no form %q", name)
+	return form{}
 }
 
 // TestChaos breaks things until enough was broken, lets everything come to rest, and looks what became of it.
@@ -37,8 +49,8 @@ func TestChaos(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64N(1 << 32)
 	}
-	t.Logf("seed %d", seed)
-	f := chosen()
+	f := chosen(t)
+	t.Logf("repeat the plan with: go test ./chaos -run '^TestChaos$' -form %s -seed %d -v", f.name, seed)
 	ctx, cancel := context.WithTimeout(t.Context(), f.limit)
 	defer cancel()
 	began := time.Now()

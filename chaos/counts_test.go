@@ -93,8 +93,8 @@ func (r *run) note(p *process) {
 func (r *run) summary(took time.Duration) string {
 	var b strings.Builder
 	all, busy := r.count.kills()
-	fmt.Fprintf(&b, "seed %d: %d executions, %d kills (%d of them while their victim had commands running) in %s; sandboxes: %s\n",
-		r.seed, len(r.accepted), all, busy, took.Round(time.Second), r.level)
+	fmt.Fprintf(&b, "%s form, seed %d: %d executions, %d kills (%d of them while their victim had commands running) in %s; sandboxes: %s\n",
+		r.form.name, r.seed, len(r.accepted), all, busy, took.Round(time.Second), r.level)
 	for _, k := range slices.Sorted(maps.Keys(r.count.blows)) {
 		fmt.Fprintf(&b, "  %5d × %s (%d while busy)\n", r.count.blows[k], k, r.count.busy[k])
 	}
@@ -109,8 +109,8 @@ func (r *run) summary(took time.Duration) string {
 		fmt.Fprintf(&b, "  drains took up to %s\n", slices.Max(r.count.drains).Round(time.Millisecond))
 	}
 	fmt.Fprintf(&b, "  %d cancels and %d decisions were accepted\n", r.count.cancels, r.count.decisions)
-	for name, n := range r.ended {
-		fmt.Fprintf(&b, "  %5d ended %s\n", n, name)
+	for _, name := range slices.Sorted(maps.Keys(r.ended)) {
+		fmt.Fprintf(&b, "  %5d ended %s\n", r.ended[name], name)
 	}
 	return b.String()
 }

@@ -3,10 +3,10 @@
 // database is shut down at once, connections are cut, and processes kill themselves at failpoints around commits and calls. When
 // everything has come to rest, package check reads the database and what the commands have noted.
 //
-//	go test ./chaos                                a smoke test of some 20 seconds
-//	FOUNDRY_REQUIRE=chaos go test ./chaos          at least 50 executions and 30 kills
+//	go test ./chaos                                          a smoke test of half a minute
+//	go test ./chaos -run Chaos -form short -v                at least 50 executions and 30 kills; where FOUNDRY_REQUIRE lists chaos it is the default
 //	go test ./chaos -run Chaos -long -kills 2000 -timeout 3h -v
-//	go test ./chaos -run Chaos -seed 7 -v          the plan of a run whose seed was printed
+//	go test ./chaos -run Chaos -form short -seed 7 -v        the plan of a run whose seed was printed
 //
 // A seed decides the workflows, what is broken in which order and after which pauses, and what failpoints draw. It does not decide how the
 // operating system schedules, so a repeated run takes the same blows at slightly different moments.

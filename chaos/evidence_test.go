@@ -79,21 +79,34 @@ func (r *run) evidence(ctx context.Context) *check.Evidence {
 
 // misplaced counts what control planes have said about executions in no place: their counters end with them.
 func (r *run) misplaced() (n float64) {
+	r.eachRecord(func(record record) {
+		if strings.Contains(record.Message, "an execution was in no place") {
+			n++
+		}
+	})
+	return n
+}
+
+// complaints are the lines of logs that nothing explains which this test has done.
+func (r *run) complaints() (lines []string) {
+	r.eachRecord(func(record record) {
+		if record.bad() {
+			lines = append(lines, fmt.Sprintf("log: %.400s", record.line))
+		}
+	})
+	return lines
+}
+
+func (r *run) eachRecord(f func(record)) {
 	logs, err := filepath.Glob(filepath.Join(r.logs(), "*.log"))
-	if err != nil {
-		r.t.Fatal(err)
+	if err != nil || len(logs) == 0 {
+		r.t.Fatalf("there are no logs: %v", err)
 	}
 	for _, name := range logs {
-		err := readLog(name, func(record record) {
-			if strings.Contains(record.Message, "an execution was in no place") {
-				n++
-			}
-		})
-		if err != nil {
+		if err := readLog(name, f); err != nil {
 			r.t.Error(err)
 		}
 	}
-	return n
 }
 
 // judge reports every broken promise, and the histories of the executions that they are about.
@@ -107,7 +120,7 @@ func (r *run) judge(ctx context.Context) {
 	if err != nil {
 		r.t.Error(err)
 	}
-	broken = append(broken, places...)
+	broken = append(append(broken, places...), r.complaints()...)
 	const most = 50
 	for i, text := range broken {
 		if i == most {

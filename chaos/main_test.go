@@ -24,7 +24,8 @@ import (
 //nolint:gochecknoglobals // flags, and one binary for all tests of this process
 var (
 	seedFlag  = flag.Uint64("seed", 0, "repeat the plan of a run; 0 draws a new one")
-	longFlag  = flag.Bool("long", false, "go on until -kills have been made")
+	formFlag  = flag.String("form", "", "smoke, short or long; empty is smoke, or short where FOUNDRY_REQUIRE lists chaos")
+	longFlag  = flag.Bool("long", false, "the same as -form long: go on until -kills have been made")
 	killsFlag = flag.Int("kills", 2000, "how many kills the long form makes")
 	levelFlag = flag.String("level", "", "the level of the local sandbox: bwrap or process; empty is what works")
 	keepFlag  = flag.Bool("keep", false, "leave logs and the database behind")

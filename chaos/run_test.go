@@ -27,6 +27,7 @@ const lease = 2 * time.Second
 
 // form is how much a run does.
 type form struct {
+	name       string
 	executions int // at least
 	kills      int // at least
 	live       int // executions at a time, at most
