@@ -470,6 +470,35 @@ func TestRerunsThatWantOneSandbox(t *testing.T) {
 	}
 }
 
+// TestRerunLosesTheSandboxToItsEnd has the sandbox expire between the plan and the transaction.
+func TestRerunLosesTheSandboxToItsEnd(t *testing.T) {
+	t.Parallel()
+	for choice, want := range map[queue.SandboxChoice]errs.Code{queue.SandboxReuse: queue.SandboxNotAvailable, queue.SandboxAny: ""} {
+		b := setupRerun(t)
+		of := b.past(execution.Failed, "fetch=completed")
+		sandbox := b.sandbox(of, "kept")
+		release := b.lock("SELECT id FROM workflows WHERE id = $1 FOR UPDATE", b.workflow)
+		done := make(chan error, 1)
+		go func() {
+			x, err := b.queue.Rerun(t.Context(), b.texts, b.ask(of, in(choice)))
+			if err == nil && x.Plan.WhyFresh != "The sandbox was not kept, or has been destroyed." {
+				err = errors.New("it is fresh since: " + x.Plan.WhyFresh)
+			}
+			done <- err
+		}()
+		b.blocked(1)
+		pgtest.Exec(t, b.pool, "UPDATE sandboxes SET state = 'destroying' WHERE id = $1", sandbox)
+		release()
+		if err := <-done; errs.CodeOf(err) != want {
+			t.Errorf("%q: %v, want the code %q", choice, err, want)
+		}
+		if got := b.owner(sandbox); got != of.String()+" destroying" {
+			t.Errorf("%q: the sandbox is of %s", choice, got)
+		}
+		b.check()
+	}
+}
+
 func TestRerunHappensOnce(t *testing.T) {
 	t.Parallel()
 	b := setupRerun(t)
