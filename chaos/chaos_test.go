@@ -24,7 +24,7 @@ func chosen(t *testing.T) form {
 	switch name {
 	case "", "smoke":
 		return form{
-			name: "smoke", executions: 8, kills: 5, live: 6, workflows: 6, workers: 2, serves: 1, gap: 700 * time.Millisecond, limit: 2 * time.Minute,
+			name: "smoke", executions: 8, kills: 5, live: 6, workflows: 6, workers: 2, serves: 1, gap: 700 * time.Millisecond, limit: 4 * time.Minute,
 			shape: plan.Shape{Nodes: 4, Duration: 2 * time.Second, Parking: true},
 		}
 	case "short":

@@ -44,6 +44,12 @@ func (c *counts) drained(d time.Duration) {
 	c.drains = append(c.drains, d)
 }
 
+// worth reports whether a blow is worth dealing: a kill that hits while nothing runs only as long as three in four hit while something does.
+func (c *counts) worth(k kind, busy bool) bool {
+	all, hits := c.kills()
+	return busy || !k.kills() || 4*hits > 3*all
+}
+
 // kills is how many there were, and how many hit while commands ran.
 func (c *counts) kills() (all, busy int) {
 	c.mu.Lock()
@@ -75,7 +81,7 @@ func (r *run) note(p *process) {
 	r.mu.Unlock()
 	switch {
 	case expected:
-		if killedBy(state) != syscall.SIGKILL && !state.Success() && !away {
+		if killedBy(state) != syscall.SIGKILL && !p.endedWell(state) && !away {
 			r.t.Errorf("%s ended with %s on SIGTERM; its log is %s", p.name, state, p.log)
 		}
 	case killedBy(state) == syscall.SIGKILL && failpoint != "":

@@ -114,14 +114,14 @@ func (r *run) deal(ctx context.Context, b blow) {
 	switch b.kind {
 	case killWorker, drainWorker, freezeWorker:
 		p := r.victim(b.pick, busy)
-		if p == nil {
+		if p == nil || !r.count.worth(b.kind, busy[p.pid()] > 0) {
 			return
 		}
 		r.count.dealt(b.kind, busy[p.pid()] > 0)
 		r.hit(p, b.kind)
 	case killServe, drainServe:
 		p := r.serves[int(b.pick*float64(len(r.serves)))]
-		if p.pid() == 0 {
+		if p.pid() == 0 || !r.count.worth(b.kind, all > 0) {
 			return
 		}
 		r.count.dealt(b.kind, all > 0)
@@ -135,7 +135,7 @@ func (r *run) deal(ctx context.Context, b blow) {
 			r.count.dealt(b.kind, true)
 		}
 	case crashPostgres:
-		if r.crash() == nil {
+		if r.count.worth(b.kind, all > 0) && r.crash() == nil {
 			r.count.dealt(b.kind, all > 0)
 		}
 	case cutQueries:

@@ -114,10 +114,20 @@ func (p *process) end(limit time.Duration) (time.Duration, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if state := p.cmd.ProcessState; !state.Success() && killedBy(state) != syscall.SIGKILL {
-		return time.Since(began), fmt.Errorf("%s ended with %s", p.name, state)
+	if state := p.cmd.ProcessState; !p.endedWell(state) && killedBy(state) != syscall.SIGKILL {
+		return time.Since(began), fmt.Errorf("%s ended with %s; its log is %s", p.name, state, p.log)
 	}
 	return time.Since(began), nil
+}
+
+// endedWell reports whether an instance has ended as one that was told to: with 0, or by the signal where it had just been executed and did
+// not listen yet, and so has said nothing.
+func (p *process) endedWell(state *os.ProcessState) bool {
+	if killedBy(state) == syscall.SIGTERM {
+		info, err := os.Stat(p.log)
+		return err == nil && info.Size() == 0
+	}
+	return state.Success()
 }
 
 // gone is closed when the present instance has ended.
