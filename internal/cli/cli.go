@@ -47,7 +47,7 @@ func newRoot(a *app) *cobra.Command {
 		Long: "Foundry runs workflows in disposable sandboxes.\n\n" +
 			"Start with `foundry dev`, which brings up everything on this machine and runs an example.\n" +
 			"Other commands find that server by themselves when they are run in the same folder or below it;\n" +
-			"elsewhere, set FOUNDRY_URL and FOUNDRY_TOKEN.",
+			"elsewhere, use `foundry login`, or set FOUNDRY_URL and FOUNDRY_TOKEN.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -55,9 +55,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("%s; see `%s --help`.", err, cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	commands(root,
 		a.devCommand(), failing(a.serveCommand()), failing(a.workerCommand()), a.migrateCommand(),

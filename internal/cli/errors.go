@@ -8,8 +8,12 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"foundry/api/client"
 	"foundry/internal/errs"
+	"foundry/internal/spelling"
 )
 
 // Exit codes.
@@ -47,6 +51,31 @@ func (e *refusal) Error() string {
 type quiet struct{ code int }
 
 func (e quiet) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
+// flagError says what is wrong with a flag, and which one may have been meant.
+func flagError(cmd *cobra.Command, err error) error {
+	help := fmt.Sprintf("See `%s --help`.", cmd.CommandPath())
+	if value, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return usage("`%s`: %q is not a value for --%s (%s). %s", cmd.CommandPath(), value.GetValue(), value.GetFlag().Name, value.GetFlag().Value.Type(), help)
+	}
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
+		return usage("`%s`: %s. %s", cmd.CommandPath(), err, help)
+	}
+	if unknown.GetSpecifiedShortnames() != "" {
+		return usage("`%s`: unknown flag -%s. %s", cmd.CommandPath(), unknown.GetSpecifiedName(), help)
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	if near := spelling.Nearest(unknown.GetSpecifiedName(), names); near != "" {
+		help = fmt.Sprintf("Did you mean --%s?", near)
+	}
+	return usage("`%s`: unknown flag --%s. %s", cmd.CommandPath(), unknown.GetSpecifiedName(), help)
+}
 
 // report writes what a person should read of err to w, and returns the exit code. The
 // interrupt tells whether the command's context was ended by a signal.

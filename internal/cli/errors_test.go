@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"foundry/api/client"
@@ -55,5 +56,25 @@ func TestReport(t *testing.T) {
 				t.Errorf("exit code %d with %q, want %d with %q", code, out.String(), tt.code, tt.text)
 			}
 		})
+	}
+}
+
+func TestFlagErrors(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"run first --folow":        "foundry: `foundry run`: unknown flag --folow. Did you mean --follow?\n",
+		"run first --qqqqqq":       "foundry: `foundry run`: unknown flag --qqqqqq. See `foundry run --help`.\n",
+		"run first -x":             "foundry: `foundry run`: unknown flag -x. See `foundry run --help`.\n",
+		"run first -fx":            "foundry: `foundry run`: unknown flag -x. See `foundry run --help`.\n",
+		"worker --supervise":       "foundry: `foundry worker`: unknown flag --supervise. See `foundry worker --help`.\n",
+		"secrets list --worklow x": "foundry: `foundry secrets list`: unknown flag --worklow. Did you mean --workflow?\n",
+		"run first -i":             "foundry: `foundry run`: flag needs an argument: 'i' in -i. See `foundry run --help`.\n",
+		"run first --priority two": "foundry: `foundry run`: \"two\" is not a value for --priority (int). See `foundry run --help`.\n",
+	} {
+		var out, err bytes.Buffer
+		code := Run(t.Context(), strings.Fields(args), IO{In: strings.NewReader(""), Out: &out, Err: &err})
+		if code != exitUsage || out.Len() > 0 || err.String() != want {
+			t.Errorf("foundry %s: exit code %d, %q, want %q", args, code, err.String(), want)
+		}
 	}
 }
