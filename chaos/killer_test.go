@@ -67,7 +67,7 @@ func blows(seed uint64, gap time.Duration) func() blow {
 		{crashPostgres, 3},
 		{drainWorker, 9},
 		{drainServe, 2},
-		{freezeWorker, 6},
+		{freezeWorker, 12},
 		{cutQueries, 8},
 		{cutListeners, 5},
 		{fillDisk, 2},
