@@ -1,1 +1,1 @@
-DROP FUNCTION masks_needed(uuid, uuid);
+DROP FUNCTION masking_executions(uuid);

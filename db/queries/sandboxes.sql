@@ -21,11 +21,11 @@ WHERE sandboxes.state NOT IN ('destroying', 'destroyed', 'failed');
 WITH RECURSIVE finished AS (
     UPDATE sandboxes d SET state = 'destroyed', ended_at = now() WHERE d.id = @id AND d.state = 'destroying' RETURNING d.id, d.execution_id
 ), chain AS (
-    SELECT e.id, e.sandbox_from, f.id AS sandbox_id FROM finished f JOIN executions e ON e.id = f.execution_id
+    SELECT e.id, e.sandbox_from FROM finished f JOIN executions e ON e.id = f.execution_id
     UNION ALL
-    SELECT e.id, e.sandbox_from, c.sandbox_id FROM chain c JOIN executions e ON e.id = c.sandbox_from
+    SELECT e.id, e.sandbox_from FROM chain c JOIN executions e ON e.id = c.sandbox_from
 ), unmasked AS (
-    DELETE FROM execution_masks m USING chain c WHERE m.execution_id = c.id AND NOT masks_needed(c.id, c.sandbox_id)
+    DELETE FROM execution_masks m USING chain c WHERE m.execution_id = c.id AND c.id NOT IN (SELECT masking_executions(@id))
 )
 SELECT finished.id FROM finished;
 

@@ -38,13 +38,14 @@ UPDATE secrets SET deleted_at = now() WHERE workflow_id = @workflow_id AND key =
 
 -- name: SecretErase :execrows
 -- Versions that are not newest, and those of deleted secrets, once no live execution and no sandbox needs them.
--- Index: secrets_workflow, execution_secrets_secret.
+-- Index: secrets_workflow, execution_secrets_pkey.
+WITH needed AS MATERIALIZED (
+    SELECT DISTINCT x.secret_id, x.version FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id
+)
 UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
 FROM secrets s
 WHERE s.workflow_id = @workflow_id AND s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
-  AND NOT EXISTS (
-    SELECT 1 FROM execution_secrets x
-    WHERE x.secret_id = v.secret_id AND x.version = v.version AND masks_needed(x.execution_id, NULL));
+  AND NOT EXISTS (SELECT 1 FROM needed n WHERE n.secret_id = v.secret_id AND n.version = v.version);
 
 -- name: SecretReadLock :one
 -- Fences the read. No row: the claim is stale.
@@ -96,13 +97,14 @@ UPDATE secret_versions SET key_id = @new_key_id::text, wrapped_key = @wrapped_ke
 WHERE secret_id = @secret_id AND version = @version AND key_id = @old_key_id::text;
 
 -- name: SecretEraseAll :execrows
--- SecretErase for every workflow: what executions kept that have ended since. Index: secret_versions_key, execution_secrets_secret.
+-- SecretErase for every workflow: what executions kept that have ended since. Index: secret_versions_key, execution_secrets_pkey.
+WITH needed AS MATERIALIZED (
+    SELECT DISTINCT x.secret_id, x.version FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id
+)
 UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
 FROM secrets s
 WHERE s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
-  AND NOT EXISTS (
-    SELECT 1 FROM execution_secrets x
-    WHERE x.secret_id = v.secret_id AND x.version = v.version AND masks_needed(x.execution_id, NULL));
+  AND NOT EXISTS (SELECT 1 FROM needed n WHERE n.secret_id = v.secret_id AND n.version = v.version);
 
 -- name: MaskInsertMany :exec
 -- Written by the journal, in the transaction that moves the cursor past the lines that announced them.
@@ -111,7 +113,7 @@ SELECT unnest(@execution_ids::uuid[]), unnest(@numbers::int[]), unnest(@key_ids:
 
 -- name: MaskDeleteEnded :execrows
 -- Masks are needed as long as the execution, or its sandbox, lives, whichever execution goes on in it.
-DELETE FROM execution_masks m WHERE NOT masks_needed(m.execution_id, NULL);
+DELETE FROM execution_masks m WHERE m.execution_id NOT IN (SELECT masking_executions(NULL));
 
 -- name: MaskList :many
 -- Those of the execution, and of those in whose sandbox it goes on. Index: execution_masks_pkey.

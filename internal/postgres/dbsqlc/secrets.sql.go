@@ -13,7 +13,7 @@ import (
 )
 
 const maskDeleteEnded = `-- name: MaskDeleteEnded :execrows
-DELETE FROM execution_masks m WHERE NOT masks_needed(m.execution_id, NULL)
+DELETE FROM execution_masks m WHERE m.execution_id NOT IN (SELECT masking_executions(NULL))
 `
 
 // Masks are needed as long as the execution, or its sandbox, lives, whichever execution goes on in it.
@@ -100,16 +100,17 @@ func (q *Queries) SecretDelete(ctx context.Context, workflowID uuid.UUID, key st
 }
 
 const secretErase = `-- name: SecretErase :execrows
+WITH needed AS MATERIALIZED (
+    SELECT DISTINCT x.secret_id, x.version FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id
+)
 UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
 FROM secrets s
 WHERE s.workflow_id = $1 AND s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
-  AND NOT EXISTS (
-    SELECT 1 FROM execution_secrets x
-    WHERE x.secret_id = v.secret_id AND x.version = v.version AND masks_needed(x.execution_id, NULL))
+  AND NOT EXISTS (SELECT 1 FROM needed n WHERE n.secret_id = v.secret_id AND n.version = v.version)
 `
 
 // Versions that are not newest, and those of deleted secrets, once no live execution and no sandbox needs them.
-// Index: secrets_workflow, execution_secrets_secret.
+// Index: secrets_workflow, execution_secrets_pkey.
 func (q *Queries) SecretErase(ctx context.Context, workflowID uuid.UUID) (int64, error) {
 	result, err := q.db.Exec(ctx, secretErase, workflowID)
 	if err != nil {
@@ -119,15 +120,16 @@ func (q *Queries) SecretErase(ctx context.Context, workflowID uuid.UUID) (int64,
 }
 
 const secretEraseAll = `-- name: SecretEraseAll :execrows
+WITH needed AS MATERIALIZED (
+    SELECT DISTINCT x.secret_id, x.version FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id
+)
 UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
 FROM secrets s
 WHERE s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
-  AND NOT EXISTS (
-    SELECT 1 FROM execution_secrets x
-    WHERE x.secret_id = v.secret_id AND x.version = v.version AND masks_needed(x.execution_id, NULL))
+  AND NOT EXISTS (SELECT 1 FROM needed n WHERE n.secret_id = v.secret_id AND n.version = v.version)
 `
 
-// SecretErase for every workflow: what executions kept that have ended since. Index: secret_versions_key, execution_secrets_secret.
+// SecretErase for every workflow: what executions kept that have ended since. Index: secret_versions_key, execution_secrets_pkey.
 func (q *Queries) SecretEraseAll(ctx context.Context) (int64, error) {
 	result, err := q.db.Exec(ctx, secretEraseAll)
 	if err != nil {
