@@ -25,10 +25,14 @@ type plant struct {
 }
 
 func plants() map[string]plant {
-	const canceledUpdate = "UPDATE executions SET status = 'canceled', cancel_requested_at = now() WHERE id = $1"
-	return map[string]plant{
-		"a sound history": {},
+	all := plantsInNodes()
+	maps.Copy(all, plantsInData())
+	maps.Copy(all, plantsOfNothing())
+	return all
+}
 
+func plantsInNodes() map[string]plant {
+	return map[string]plant{
 		"an accepted execution is gone":         {rule: "lost", sql: "DELETE FROM executions WHERE id = $1"},
 		"an execution of another workflow":      {rule: "lost", see: func(_ *history, e *check.Evidence) { e.Accepted[0].Workflow = "chaos-2" }},
 		"one execution for two requests":        {rule: "lost", see: func(_ *history, e *check.Evidence) { e.Accepted = append(e.Accepted, e.Accepted[0]) }},
@@ -61,6 +65,11 @@ func plants() map[string]plant {
 		"a failed execution completed":       {rule: "verdict", sql: "UPDATE executions SET status = 'completed' WHERE id = $1"},
 		"a node's output":                    {rule: "values", sql: `UPDATE node_runs SET outputs = '{"value":"stolen"}' WHERE execution_id = $1 AND node_key = 'steady'`},
 		"the output of a set node":           {rule: "values", sql: `UPDATE node_runs SET outputs = '{"value":"steady-4-2"}' WHERE execution_id = $1 AND node_key = 'set'`},
+	}
+}
+
+func plantsInData() map[string]plant {
+	return map[string]plant{
 		"a chunk is missing":                 {rule: "output", sql: "DELETE FROM execution_logs WHERE execution_id = $1 AND seq = 9"},
 		"a chunk twice":                      {rule: "output", sql: "INSERT INTO execution_logs SELECT day, execution_id, seq + 1000, time, node_run_id, stream, byte_offset, data FROM execution_logs WHERE execution_id = $1 AND seq = 9"},
 		"a byte differs":                     {rule: "output", sql: "UPDATE execution_logs SET data = set_byte(data, 0, 65) WHERE execution_id = $1 AND seq = 9"},
@@ -90,8 +99,14 @@ func plants() map[string]plant {
 		"a kept sandbox that is gone":          {rule: "sandboxes", sql: "UPDATE sandboxes SET state = 'kept', ended_at = NULL WHERE execution_id = $1"},
 		"a process":                            {rule: "leftovers", see: func(_ *history, e *check.Evidence) { e.Processes = []string{"1 init"} }},
 		"an execution lost its place":          {rule: "misplaced", see: func(_ *history, e *check.Evidence) { e.Misplaced = 1 }},
+	}
+}
 
-		// What is no violation.
+// plantsOfNothing are histories in which nothing is to be found.
+func plantsOfNothing() map[string]plant {
+	const canceledUpdate = "UPDATE executions SET status = 'canceled', cancel_requested_at = now() WHERE id = $1"
+	return map[string]plant{
+		"a sound history":           {},
 		"a cancel":                  {sql: canceledUpdate, see: func(_ *history, e *check.Evidence) { e.Accepted[0].Canceled = true }},
 		"a cancel that ended nodes": {sql: "WITH x AS (" + canceledUpdate + ") UPDATE node_runs SET status = 'canceled' WHERE execution_id = $1 AND node_key = 'report'"},
 		"a kept sandbox": {sql: "UPDATE sandboxes SET state = 'kept', ended_at = NULL WHERE execution_id = $1", see: func(_ *history, e *check.Evidence) {
