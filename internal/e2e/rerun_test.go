@@ -264,6 +264,31 @@ func TestARerunWithAnotherVersionHasItsFiles(t *testing.T) {
 	i.sound()
 }
 
+// TestARerunThatNeedsNoSandboxKeepsIt reruns an execution that has failed by its outputs alone.
+func TestARerunThatNeedsNoSandboxKeepsIt(t *testing.T) {
+	t.Parallel()
+	i := start(t)
+	text := "name: outputs\nsandbox: { keep: always }\nnodes:\n  only: { run: \"echo n=[1 >>$FOUNDRY_OUTPUT\" }\noutputs:\n  n: ${{ %s }}\n"
+	i.push(fmt.Sprintf(text, "fromJSON(nodes.only.outputs.n)"), nil)
+	id, sandbox := i.fails("outputs")
+	again := i.rerun(id, map[string]any{"sandbox": "reuse"})
+	if x := i.ended(again); x.Status != client.ExecutionStatusFailed || x.Error == nil || x.Error.Code != "outputs" {
+		t.Errorf("the same version: %s, %+v", x.Status, x.Error)
+	}
+	i.push(fmt.Sprintf(text, "nodes.only.outputs.n"), nil)
+	last := i.rerun(again, map[string]any{"sandbox": "reuse", "version": "latest"})
+	if x := i.completes(last); string(x.Outputs) != `{"n":"[1"}` {
+		t.Errorf("outputs %s", x.Outputs)
+	}
+	if p := i.preview(last, map[string]any{"from": "only"}); p.Sandbox.ID == nil || p.Sandbox.ID.String() != sandbox {
+		t.Errorf("the sandbox is not kept: %+v", p.Sandbox)
+	}
+	if n := len(i.nodes(last)); n != 1 {
+		t.Errorf("%d node runs", n)
+	}
+	i.sound()
+}
+
 // TestARerunOutlivesItsWorker kills the worker of a rerun: the next one knows what is reused.
 func TestARerunOutlivesItsWorker(t *testing.T) {
 	t.Parallel()
