@@ -1,11 +1,8 @@
 package chaos
 
 import (
-	"context"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -119,50 +116,4 @@ func (r *run) summary(took time.Duration) string {
 		fmt.Fprintf(&b, "  %5d ended %s\n", r.ended[name], name)
 	}
 	return b.String()
-}
-
-// mountSmallDisk puts the sandboxes on a small file system of their own, where this may be done.
-func (r *run) mountSmallDisk() {
-	if !r.form.smallDisk || os.Geteuid() != 0 {
-		return
-	}
-	if err := syscall.Mount("tmpfs", r.sandboxes(), "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", smallDisk)); err != nil {
-		r.t.Logf("no small disk: %v", err)
-		return
-	}
-	r.mounted = true
-}
-
-func (r *run) unmountSmallDisk() {
-	if !r.mounted {
-		return
-	}
-	if err := syscall.Unmount(r.sandboxes(), syscall.MNT_DETACH); err != nil {
-		r.t.Errorf("unmounting the small disk: %v", err)
-	}
-}
-
-// smallDisk is in MiB.
-const smallDisk = 64
-
-// fill fills the disk of the sandboxes up for a moment.
-func (r *run) fill(ctx context.Context, b blow) {
-	if !r.mounted {
-		return
-	}
-	name := filepath.Join(r.sandboxes(), ".filler")
-	file, err := os.Create(name)
-	if err != nil {
-		return // it is full already
-	}
-	zeros := make([]byte, 1<<20)
-	for err == nil {
-		_, err = file.Write(zeros)
-	}
-	_ = file.Close()
-	r.count.dealt(b.kind, len(r.supervisors()) > 0)
-	sleep(ctx, time.Duration(b.pick*float64(2*time.Second)))
-	if err := os.Remove(name); err != nil {
-		r.t.Error(err)
-	}
 }
