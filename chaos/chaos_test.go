@@ -34,7 +34,7 @@ func chosen(t *testing.T) form {
 		}
 	case "long":
 		return form{
-			name: "long", executions: 200, kills: *killsFlag, live: 14, workflows: 60, workers: 4, serves: 2, gap: 700 * time.Millisecond, limit: 12 * time.Hour,
+			name: "long", executions: 200, kills: *killsFlag, live: 14, workflows: 60, workers: 4, serves: 2, gap: 450 * time.Millisecond, limit: 12 * time.Hour,
 			shape: plan.Shape{Nodes: 7, Duration: 6 * time.Second, Parking: true}, smallDisk: true,
 		}
 	}

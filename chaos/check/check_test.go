@@ -109,6 +109,12 @@ func plantsOfNothing() map[string]plant {
 		"a sound history":           {},
 		"a cancel":                  {sql: canceledUpdate, see: func(_ *history, e *check.Evidence) { e.Accepted[0].Canceled = true }},
 		"a cancel that ended nodes": {sql: "WITH x AS (" + canceledUpdate + ") UPDATE node_runs SET status = 'canceled' WHERE execution_id = $1 AND node_key = 'report'"},
+		"a cancel instead of a retry": {sql: "WITH x AS (" + canceledUpdate + ") DELETE FROM node_runs WHERE execution_id = $1 AND node_key = 'flaky' AND attempt = 2", see: func(h *history, e *check.Evidence) {
+			e.Notes[h.id] = slices.DeleteFunc(e.Notes[h.id], func(n check.Note) bool { return n.Node == "flaky" && n.Attempt == 2 })
+			e.World.Executions[h.id].Chunks = slices.DeleteFunc(e.World.Executions[h.id].Chunks, func(c check.Chunk) bool {
+				return !slices.ContainsFunc(e.World.Executions[h.id].NodeRuns, func(n *check.NodeRun) bool { return n.ID == c.NodeRunID })
+			})
+		}},
 		"a kept sandbox": {sql: "UPDATE sandboxes SET state = 'kept', ended_at = NULL WHERE execution_id = $1", see: func(_ *history, e *check.Evidence) {
 			e.Sandboxes = []string{"p1"}
 		}},

@@ -125,6 +125,7 @@ func ends(e *Evidence, say func(string, ...any)) {
 					say("execution %s has ended without node %s", x.ID, planned.Key)
 				}
 			case x.Canceled && slices.Contains([]string{"skipped", "canceled", "interrupted"}, n.Status):
+			case x.Canceled && planned.Kind == plan.Flaky && n.Status == "failed": // it is not retried after a cancel
 			case n.Status == "failed" && n.Failure.Code == "infrastructure":
 			case n.Status == "skipped" || !planned.Always && troubled(w, planned, last):
 				if n.Status != "skipped" || planned.Always || !troubled(w, planned, last) {
