@@ -6,6 +6,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"foundry/internal/errs"
+	"foundry/internal/sandbox"
 	"foundry/internal/sandbox/local"
 	"foundry/internal/sandbox/sandboxtest"
 )
@@ -14,6 +15,14 @@ func TestProcessLevelConforms(t *testing.T) {
 	t.Parallel()
 	sandboxtest.Run(t, func(t *testing.T) sandboxtest.Harness {
 		return sandboxtest.Harness{Provider: newProvider(t, local.Process), Here: true}
+	})
+}
+
+// A fence that lets everything pass changes nothing.
+func TestFencedConforms(t *testing.T) {
+	t.Parallel()
+	sandboxtest.Run(t, func(t *testing.T) sandboxtest.Harness {
+		return sandboxtest.Harness{Provider: sandbox.Fence(newProvider(t, local.Process), nil), Here: true}
 	})
 }
 
