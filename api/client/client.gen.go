@@ -355,6 +355,7 @@ const (
 	ExecutionsRead  Scope = "executions:read"
 	ExecutionsWrite Scope = "executions:write"
 	MachinesRead    Scope = "machines:read"
+	MachinesWrite   Scope = "machines:write"
 	MembersRead     Scope = "members:read"
 	MembersWrite    Scope = "members:write"
 	SecretsWrite    Scope = "secrets:write"
@@ -375,6 +376,8 @@ func (e Scope) Valid() bool {
 	case ExecutionsWrite:
 		return true
 	case MachinesRead:
+		return true
+	case MachinesWrite:
 		return true
 	case MembersRead:
 		return true
@@ -1138,17 +1141,22 @@ type Role string
 type Sandbox struct {
 	CreatedAt   time.Time          `json:"created_at"`
 	ExecutionID openapi_types.UUID `json:"execution_id"`
-	Host        string             `json:"host"`
-	ID          openapi_types.UUID `json:"id"`
-	Isolation   *string            `json:"isolation"`
-	KeepUntil   *time.Time         `json:"keep_until"`
+
+	// Host From where it can be reached: the machine, and for local sandboxes the name of the state folder.
+	Host      string             `json:"host"`
+	ID        openapi_types.UUID `json:"id"`
+	Isolation *string            `json:"isolation"`
+	KeepUntil *time.Time         `json:"keep_until"`
 
 	// Number Of the execution.
-	Number   int64        `json:"number"`
-	Provider string       `json:"provider"`
-	ReadyAt  *time.Time   `json:"ready_at"`
-	Reason   *string      `json:"reason"`
-	State    SandboxState `json:"state"`
+	Number   int64      `json:"number"`
+	Provider string     `json:"provider"`
+	ReadyAt  *time.Time `json:"ready_at"`
+	Reason   *string    `json:"reason"`
+
+	// Seconds For how long it has been up. While it is stopped or kept, this does not grow.
+	Seconds int64        `json:"seconds"`
+	State   SandboxState `json:"state"`
 
 	// Workflow Slug.
 	Workflow string `json:"workflow"`
@@ -1544,6 +1552,9 @@ type LimitParam = int
 
 // NodeParam defines model for NodeParam.
 type NodeParam = string
+
+// SandboxParam defines model for SandboxParam.
+type SandboxParam = openapi_types.UUID
 
 // SecretKeyParam defines model for SecretKeyParam.
 type SecretKeyParam = string
@@ -2154,6 +2165,20 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /sandboxes (the `ListSandboxes` operationId).
 	ListSandboxes(ctx context.Context, params *ListSandboxesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DestroySandbox Destroy a kept sandbox before its time
+	//
+	// What is asked for is recorded and done within seconds. The sandbox of an execution that has not ended answers 409 with code `sandbox_in_use`: cancel the execution instead.
+	//
+	// Corresponds with POST /sandboxes/{sandbox}/destroy (the `DestroySandbox` operationId).
+	DestroySandbox(ctx context.Context, sandbox SandboxParam, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StopSandbox Stop a sandbox that nothing runs in
+	//
+	// Its files stay. That of an execution that waits is started again when the execution goes on; kept ones are stopped by themselves. What is asked for is recorded and done within seconds. One that an execution uses at present answers 409 with code `sandbox_in_use`.
+	//
+	// Corresponds with POST /sandboxes/{sandbox}/stop (the `StopSandbox` operationId).
+	StopSandbox(ctx context.Context, sandbox SandboxParam, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListSessions One's own sessions, newest first
 	//
@@ -2961,6 +2986,40 @@ func (c *Client) UpdateMember(ctx context.Context, user openapi_types.UUID, body
 // Corresponds with GET /sandboxes (the `ListSandboxes` operationId).
 func (c *Client) ListSandboxes(ctx context.Context, params *ListSandboxesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListSandboxesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DestroySandbox Destroy a kept sandbox before its time
+//
+// What is asked for is recorded and done within seconds. The sandbox of an execution that has not ended answers 409 with code `sandbox_in_use`: cancel the execution instead.
+//
+// Corresponds with POST /sandboxes/{sandbox}/destroy (the `DestroySandbox` operationId).
+func (c *Client) DestroySandbox(ctx context.Context, sandbox SandboxParam, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDestroySandboxRequest(c.Server, sandbox)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StopSandbox Stop a sandbox that nothing runs in
+//
+// Its files stay. That of an execution that waits is started again when the execution goes on; kept ones are stopped by themselves. What is asked for is recorded and done within seconds. One that an execution uses at present answers 409 with code `sandbox_in_use`.
+//
+// Corresponds with POST /sandboxes/{sandbox}/stop (the `StopSandbox` operationId).
+func (c *Client) StopSandbox(ctx context.Context, sandbox SandboxParam, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStopSandboxRequest(c.Server, sandbox)
 	if err != nil {
 		return nil, err
 	}
@@ -4901,6 +4960,74 @@ func NewListSandboxesRequest(server string, params *ListSandboxesParams) (*http.
 	return req, nil
 }
 
+// NewDestroySandboxRequest constructs an http.Request for the DestroySandbox method
+func NewDestroySandboxRequest(server string, sandbox SandboxParam) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sandbox", sandbox, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/sandboxes/%s/destroy", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStopSandboxRequest constructs an http.Request for the StopSandbox method
+func NewStopSandboxRequest(server string, sandbox SandboxParam) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sandbox", sandbox, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/sandboxes/%s/stop", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListSessionsRequest constructs an http.Request for the ListSessions method
 func NewListSessionsRequest(server string) (*http.Request, error) {
 	var err error
@@ -6365,6 +6492,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /sandboxes (the `ListSandboxes` operationId).
 	ListSandboxesWithResponse(ctx context.Context, params *ListSandboxesParams, reqEditors ...RequestEditorFn) (*ListSandboxesResponse, error)
 
+	// DestroySandboxWithResponse Destroy a kept sandbox before its time
+	//
+	// What is asked for is recorded and done within seconds. The sandbox of an execution that has not ended answers 409 with code `sandbox_in_use`: cancel the execution instead.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /sandboxes/{sandbox}/destroy (the `DestroySandbox` operationId).
+	DestroySandboxWithResponse(ctx context.Context, sandbox SandboxParam, reqEditors ...RequestEditorFn) (*DestroySandboxResponse, error)
+
+	// StopSandboxWithResponse Stop a sandbox that nothing runs in
+	//
+	// Its files stay. That of an execution that waits is started again when the execution goes on; kept ones are stopped by themselves. What is asked for is recorded and done within seconds. One that an execution uses at present answers 409 with code `sandbox_in_use`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /sandboxes/{sandbox}/stop (the `StopSandbox` operationId).
+	StopSandboxWithResponse(ctx context.Context, sandbox SandboxParam, reqEditors ...RequestEditorFn) (*StopSandboxResponse, error)
+
 	// ListSessionsWithResponse One's own sessions, newest first
 	//
 	// Needs a session. All that have not ended, at most 200.
@@ -7799,6 +7944,102 @@ func (r ListSandboxesResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListSandboxesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DestroySandboxResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Sandbox
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r DestroySandboxResponse) GetJSON202() *Sandbox {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DestroySandboxResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DestroySandboxResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DestroySandboxResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DestroySandboxResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DestroySandboxResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StopSandboxResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Sandbox
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r StopSandboxResponse) GetJSON202() *Sandbox {
+	return r.JSON202
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r StopSandboxResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StopSandboxResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StopSandboxResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StopSandboxResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StopSandboxResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9406,6 +9647,36 @@ func (c *ClientWithResponses) ListSandboxesWithResponse(ctx context.Context, par
 	return ParseListSandboxesResponse(rsp)
 }
 
+// DestroySandboxWithResponse Destroy a kept sandbox before its time
+//
+// What is asked for is recorded and done within seconds. The sandbox of an execution that has not ended answers 409 with code `sandbox_in_use`: cancel the execution instead.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /sandboxes/{sandbox}/destroy (the `DestroySandbox` operationId).
+func (c *ClientWithResponses) DestroySandboxWithResponse(ctx context.Context, sandbox SandboxParam, reqEditors ...RequestEditorFn) (*DestroySandboxResponse, error) {
+	rsp, err := c.DestroySandbox(ctx, sandbox, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDestroySandboxResponse(rsp)
+}
+
+// StopSandboxWithResponse Stop a sandbox that nothing runs in
+//
+// Its files stay. That of an execution that waits is started again when the execution goes on; kept ones are stopped by themselves. What is asked for is recorded and done within seconds. One that an execution uses at present answers 409 with code `sandbox_in_use`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /sandboxes/{sandbox}/stop (the `StopSandbox` operationId).
+func (c *ClientWithResponses) StopSandboxWithResponse(ctx context.Context, sandbox SandboxParam, reqEditors ...RequestEditorFn) (*StopSandboxResponse, error) {
+	rsp, err := c.StopSandbox(ctx, sandbox, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStopSandboxResponse(rsp)
+}
+
 // ListSessionsWithResponse One's own sessions, newest first
 //
 // Needs a session. All that have not ended, at most 200.
@@ -10724,6 +10995,72 @@ func ParseListSandboxesResponse(rsp *http.Response) (*ListSandboxesResponse, err
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDestroySandboxResponse parses an HTTP response from a DestroySandboxWithResponse call
+func ParseDestroySandboxResponse(rsp *http.Response) (*DestroySandboxResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DestroySandboxResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Sandbox
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStopSandboxResponse parses an HTTP response from a StopSandboxWithResponse call
+func ParseStopSandboxResponse(rsp *http.Response) (*StopSandboxResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StopSandboxResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Sandbox
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Refused

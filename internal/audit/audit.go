@@ -56,6 +56,8 @@ const (
 	VersionCreate    Action = "version.create"
 	ExecutionCancel  Action = "execution.cancel"
 	ApprovalDecide   Action = "approval.decide"
+	SandboxStop      Action = "sandbox.stop"
+	SandboxDestroy   Action = "sandbox.destroy"
 )
 
 // Entry is what is to be recorded. Data must be free of secrets.

@@ -33,6 +33,7 @@ const (
 	AuditRead       Action = "audit.read"
 	WorkerRead      Action = "worker.read"
 	SandboxRead     Action = "sandbox.read"
+	SandboxManage   Action = "sandbox.manage" // stop, destroy
 )
 
 // Resource is what an action is done to. The zero value is the organization itself, or a workflow without secrets.
@@ -97,6 +98,8 @@ func rules(action Action) (r rule, ok bool) {
 		return rule{always, always, always, "machines:read", "see workers"}, true
 	case SandboxRead:
 		return rule{always, always, always, "machines:read", "see sandboxes"}, true
+	case SandboxManage:
+		return rule{always, always, never, "machines:write", "stop and destroy sandboxes"}, true
 	}
 	return rule{}, false
 }
@@ -162,7 +165,7 @@ const scopeAll = "*"
 func Scopes() []string {
 	return []string{
 		scopeAll, "workflows:read", "workflows:write", "executions:read", "executions:write", "secrets:write",
-		"tokens:write", "members:read", "members:write", "audit:read", "machines:read",
+		"tokens:write", "members:read", "members:write", "audit:read", "machines:read", "machines:write",
 	}
 }
 

@@ -37,6 +37,7 @@ var policy = []struct { //nolint:gochecknoglobals // the table of two tests
 	{AuditRead, "O A", "O A", "audit:read"},
 	{WorkerRead, "O A E V", "O A E V", "machines:read"},
 	{SandboxRead, "O A E V", "O A E V", "machines:read"},
+	{SandboxManage, "O A E", "O A E", "machines:write"},
 }
 
 // may reads a cell of the table.

@@ -58,10 +58,10 @@ func newRoot(a *app) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
 	commands(root,
-		a.devCommand(), failing(a.serveCommand()), failing(a.workerCommand()), a.migrateCommand(),
+		a.devCommand(), failing(a.serveCommand()), failing(a.workerCommand()), a.migrateCommand(), a.doctorCommand(),
 		a.initCommand(), a.workflowCommand(), a.validateCommand(),
 		a.runCommand(), a.logsCommand(), a.executionsCommand(), a.approveCommand(), a.rejectCommand(), a.cancelCommand(), a.rerunCommand(),
-		a.secretsCommand(),
+		a.secretsCommand(), a.sandboxesCommand(),
 		a.keygenCommand(), a.loginCommand(), a.tokensCommand(), a.membersCommand(), a.adminCommand(), a.versionCommand(),
 	)
 	return root

@@ -193,6 +193,7 @@ func meanings() map[string]string {
 		"FOUNDRY_DRAIN_TIMEOUT":   "How long an orderly end may take, at most `10m`.",
 		"FOUNDRY_ENCRYPTION_KEYS": "Keys for secrets, `id:base64[,id:base64…]`: the first encrypts, all decrypt. `foundry keygen` makes one.",
 		"FOUNDRY_ENVIRONMENT":     "What people are told this installation is, such as `staging`.",
+		"FOUNDRY_KEEP_SANDBOX":    "Which sandboxes outlive their execution, where the workflow does not say: `never`, `on-failure` or `always`.",
 		"FOUNDRY_LOCAL_SANDBOX":   "`bwrap` or `process`, instead of the strongest that works.",
 		"FOUNDRY_PG_BIN":          "The folder of the PostgreSQL programs to use. Unless set, they are searched for, and fetched where there are none.",
 		"FOUNDRY_PUBLIC_URL":      "How browsers reach the API.",

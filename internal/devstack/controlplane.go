@@ -28,6 +28,9 @@ import (
 // poolSize of a control plane (protocols.md, 11).
 const poolSize = 10
 
+// listenName is the application_name of the one connection that a control plane listens on, by which they are counted.
+const listenName = "foundry serve listen"
+
 // ControlPlane is what a control plane needs.
 type ControlPlane struct {
 	DatabaseURL string
@@ -74,7 +77,7 @@ func (c ControlPlane) Run(ctx context.Context) error {
 	notifier := postgres.NewNotifier(pool, part(c.Log, "notifier"))
 	executions := queue.NewStore(pool, notifier)
 	listener, err := postgres.Listen(ctx, postgres.ListenConfig{
-		URL: c.DirectURL, Name: "foundry serve listen", Log: part(c.Log, "listener"),
+		URL: c.DirectURL, Name: listenName, Log: part(c.Log, "listener"),
 		Channels: []string{postgres.ChannelEvents, postgres.ChannelAccounts},
 		OnNotify: func(n postgres.Notification) {
 			hub.OnNotify(n)

@@ -36,13 +36,35 @@ func (h *handlers) ListSandboxes(ctx context.Context, r openapi.ListSandboxesReq
 	sandboxes, next := page(listSandboxes, sandboxes, limit, func(s sandboxRow) string { return s.ID.String() })
 	answer := openapi.ListSandboxes200JSONResponse{Data: make([]openapi.Sandbox, 0, len(sandboxes)), NextCursor: next}
 	for _, s := range sandboxes {
-		answer.Data = append(answer.Data, openapi.Sandbox{
-			ID: s.ID, ExecutionID: s.ExecutionID, Workflow: s.WorkflowSlug, Number: s.Number, Provider: s.Provider, Host: s.Host,
-			State: openapi.SandboxState(s.State), Isolation: s.Isolation, Reason: s.Reason, KeepUntil: inUTC(s.KeepUntil),
-			CreatedAt: s.CreatedAt.UTC(), ReadyAt: inUTC(s.ReadyAt),
-		})
+		answer.Data = append(answer.Data, sandboxJSON(s))
 	}
 	return answer, nil
+}
+
+// StopSandbox writes an intent, which the reconciler carries out: a handler calls no provider.
+func (h *handlers) StopSandbox(ctx context.Context, r openapi.StopSandboxRequestObject) (openapi.StopSandboxResponseObject, error) {
+	row, err := h.machines.StopSandbox(ctx, actorOf(ctx), r.Sandbox)
+	if err != nil {
+		return nil, err
+	}
+	return openapi.StopSandbox202JSONResponse(sandboxJSON(row)), nil
+}
+
+// DestroySandbox writes an intent too.
+func (h *handlers) DestroySandbox(ctx context.Context, r openapi.DestroySandboxRequestObject) (openapi.DestroySandboxResponseObject, error) {
+	row, err := h.machines.DestroySandbox(ctx, actorOf(ctx), r.Sandbox)
+	if err != nil {
+		return nil, err
+	}
+	return openapi.DestroySandbox202JSONResponse(sandboxJSON(row)), nil
+}
+
+func sandboxJSON(s sandboxRow) openapi.Sandbox {
+	return openapi.Sandbox{
+		ID: s.ID, ExecutionID: s.ExecutionID, Workflow: s.WorkflowSlug, Number: s.Number, Provider: s.Provider, Host: s.Host,
+		State: openapi.SandboxState(s.State), Isolation: s.Isolation, Reason: s.Reason, KeepUntil: inUTC(s.KeepUntil),
+		Seconds: int64(s.Up.Seconds()), CreatedAt: s.CreatedAt.UTC(), ReadyAt: inUTC(s.ReadyAt),
+	}
 }
 
 // decodeID reads a cursor whose key is an id; nil for no cursor.

@@ -65,7 +65,7 @@ type gauges struct {
 	machines *store
 	log      zerolog.Logger
 
-	up, depth, oldest, executions, workers *prometheus.Desc
+	up, depth, oldest, executions, workers, sandboxes *prometheus.Desc
 }
 
 func newGauges(machines *store, log zerolog.Logger) *gauges {
@@ -76,12 +76,13 @@ func newGauges(machines *store, log zerolog.Logger) *gauges {
 		oldest:     prometheus.NewDesc("foundry_queue_oldest_wait_seconds", "How long the one that has waited longest has waited.", nil, nil),
 		executions: prometheus.NewDesc("foundry_executions", "Executions that have not ended, by status.", []string{"status"}, nil),
 		workers:    prometheus.NewDesc("foundry_workers_active", "Workers that take work.", nil, nil),
+		sandboxes:  prometheus.NewDesc("foundry_sandboxes", "Sandboxes that exist, by the state of their rows.", []string{"state"}, nil),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.up, g.depth, g.oldest, g.executions, g.workers} {
+	for _, d := range []*prometheus.Desc{g.up, g.depth, g.oldest, g.executions, g.workers, g.sandboxes} {
 		descriptions <- d
 	}
 }
@@ -103,9 +104,17 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	gauge(g.depth, float64(f.QueueDepth))
 	gauge(g.oldest, f.QueueOldest.Seconds())
 	gauge(g.workers, float64(f.ActiveWorkers))
+	for _, state := range sandboxStates() {
+		gauge(g.sandboxes, float64(f.Sandboxes[state]), state)
+	}
 	for _, status := range execution.Statuses() {
 		if !status.Terminal() {
 			gauge(g.executions, float64(f.Executions[status]), string(status))
 		}
 	}
+}
+
+// sandboxStates are those of sandboxes that exist.
+func sandboxStates() []string {
+	return []string{"creating", "ready", "starting", "stopping", "stopped", "kept", "destroying"}
 }

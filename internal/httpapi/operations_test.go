@@ -28,13 +28,15 @@ type operationRow struct {
 
 // tenant is an organization with one of everything.
 type tenant struct {
-	workflow, execution, token, user, session, invitation string
+	workflow, execution, token, user, session, invitation, sandbox string
 }
 
 func (b *testBundle) tenant(t *testing.T) tenant {
 	t.Helper()
 	b.workflow(t, "one")
 	all := tenant{workflow: "one", execution: b.queued(t, "one").String(), user: uuid.NewString(), session: uuid.NewString(), invitation: uuid.NewString()}
+	all.sandbox = uuid.NewString()
+	b.exec(t, `INSERT INTO sandboxes (id, execution_id, provider, host, provider_id, state, claim) VALUES ($1, $2, 'local', 'h', 'p', 'ready', 1)`, all.sandbox, all.execution)
 	b.call(t, http.MethodPut, apiPrefix+"/workflows/one/secrets/KEY", map[string]any{"value": "canary-value"})
 	b.exec(t, "INSERT INTO users (id, email, name) VALUES ($1, 'ann@example.com', 'Ann')", all.user)
 	b.exec(t, "INSERT INTO members (organization_id, user_id, role) VALUES ($1, $2, 'editor')", b.orgID, all.user)
@@ -113,6 +115,8 @@ func rows(one tenant) map[string]operationRow {
 		"streamEvents":        {path: "/events", stream: true},
 		"listWorkers":         {path: "/workers", others: http.StatusOK},
 		"listSandboxes":       {path: "/sandboxes", others: http.StatusOK},
+		"stopSandbox":         {path: "/sandboxes/" + one.sandbox + "/stop", refused: auth.Viewer},
+		"destroySandbox":      {path: "/sandboxes/" + one.sandbox + "/destroy", refused: auth.Viewer},
 		"listAudit":           {path: "/audit", refused: auth.Editor, others: http.StatusOK},
 	}
 }
@@ -213,7 +217,7 @@ func (c *operationCase) wantNothingFor(t *testing.T, token string) {
 	if a.status != c.row.others {
 		t.Errorf("another organization gets %d, want %d: %s", a.status, c.row.others, a.body)
 	}
-	for _, ours := range []string{c.one.execution, c.one.token, c.one.user, c.one.session, c.one.invitation, c.b.orgID.String(), "canary"} {
+	for _, ours := range []string{c.one.execution, c.one.token, c.one.user, c.one.session, c.one.invitation, c.one.sandbox, c.b.orgID.String(), "canary"} {
 		if bytes.Contains(a.body, []byte(ours)) {
 			t.Errorf("another organization sees %q: %s", ours, a.body)
 		}

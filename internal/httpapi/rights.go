@@ -44,6 +44,8 @@ func actionOf(operation string) auth.Action {
 		return auth.WorkerRead
 	case "ListSandboxes":
 		return auth.SandboxRead
+	case "StopSandbox", "DestroySandbox":
+		return auth.SandboxManage
 	case "ListAudit":
 		return auth.AuditRead
 	}

@@ -14,11 +14,12 @@ import (
 
 // store reads what no domain package owns: the machines, and figures for /metrics.
 type store struct {
-	q *dbsqlc.Queries
+	pool *pgxpool.Pool
+	q    *dbsqlc.Queries
 }
 
 func newStore(pool *pgxpool.Pool) *store {
-	return &store{q: dbsqlc.New(pool)}
+	return &store{pool: pool, q: dbsqlc.New(pool)}
 }
 
 // worker is a worker process as its row shows it.
@@ -66,44 +67,13 @@ func (s *store) Capacity(ctx context.Context) (capacity, error) {
 	return capacity{Workers: int(row.Workers), Slots: int(row.Slots), Held: int(row.Held)}, nil
 }
 
-// sandboxRow is a sandbox that exists.
-type sandboxRow struct {
-	ID           uuid.UUID
-	ExecutionID  uuid.UUID
-	WorkflowSlug string
-	Number       int64 // of the execution
-	Provider     string
-	Host         string
-	State        string
-	Isolation    *string
-	Reason       *string
-	KeepUntil    *time.Time
-	CreatedAt    time.Time
-	ReadyAt      *time.Time
-}
-
-// Sandboxes returns a page of an organization's sandboxes, newest first, before the id given (nil for the first).
-func (s *store) Sandboxes(ctx context.Context, organizationID uuid.UUID, before *uuid.UUID, limit int) ([]sandboxRow, error) {
-	rows, err := s.q.SandboxList(ctx, organizationID, before, int32(limit))
-	if err != nil {
-		return nil, fmt.Errorf("listing sandboxes: %w", err)
-	}
-	list := make([]sandboxRow, 0, len(rows))
-	for _, row := range rows {
-		list = append(list, sandboxRow{
-			ID: row.ID, ExecutionID: row.ExecutionID, WorkflowSlug: row.WorkflowSlug, Number: row.Number, Provider: row.Provider, Host: row.Host,
-			State: row.State, Isolation: row.Isolation, Reason: row.Reason, KeepUntil: row.KeepUntil, CreatedAt: row.CreatedAt, ReadyAt: row.ReadyAt,
-		})
-	}
-	return list, nil
-}
-
 // figures are what /metrics reads from the database.
 type figures struct {
 	QueueDepth    int
 	QueueOldest   time.Duration // how long the one that waits longest has waited
 	Executions    map[execution.Status]int
 	ActiveWorkers int
+	Sandboxes     map[string]int // that exist, by state
 }
 
 func (s *store) Figures(ctx context.Context) (figures, error) {
@@ -115,13 +85,20 @@ func (s *store) Figures(ctx context.Context) (figures, error) {
 	if err != nil {
 		return figures{}, fmt.Errorf("counting executions: %w", err)
 	}
+	sandboxes, err := s.q.SandboxCountByState(ctx)
+	if err != nil {
+		return figures{}, fmt.Errorf("counting sandboxes: %w", err)
+	}
 	now, err := s.Capacity(ctx)
 	if err != nil {
 		return figures{}, err
 	}
 	f := figures{
 		QueueDepth: int(depth.Depth), QueueOldest: time.Duration(depth.OldestSeconds * float64(time.Second)),
-		Executions: make(map[execution.Status]int), ActiveWorkers: now.Workers,
+		Executions: make(map[execution.Status]int), ActiveWorkers: now.Workers, Sandboxes: make(map[string]int),
+	}
+	for _, row := range sandboxes {
+		f.Sandboxes[row.State] = int(row.Sandboxes)
 	}
 	for _, row := range counts {
 		f.Executions[execution.Status(row.Status)] = int(row.Executions)

@@ -78,6 +78,7 @@ func TestTokenScopesHold(t *testing.T) {
 		"audit:read":       "audit",
 		"tokens:write":     "tokens",
 		"machines:read":    "workers sandboxes",
+		"machines:write":   "workers sandboxes",
 		"*":                "workflows push executions run members invite audit tokens workers sandboxes",
 	} {
 		token := b.makeToken(t, ada, map[string]any{"name": scope, "scopes": []string{scope}}).Token

@@ -27,6 +27,9 @@ import (
 	"foundry/internal/workflow"
 )
 
+// ListenName is the application_name of the one connection that a worker listens on, by which workers are counted.
+const ListenName = "foundry worker listen"
+
 // Config is what a worker needs. Every field is required but Keep, Keys and those with a default.
 type Config struct {
 	Pool      *pgxpool.Pool // four connections are enough
@@ -88,7 +91,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	listener, err := postgres.Listen(ctx, postgres.ListenConfig{
-		URL: w.DirectURL, Name: "foundry worker listen", Channels: []string{postgres.ChannelWork}, Log: w.Logger,
+		URL: w.DirectURL, Name: ListenName, Channels: []string{postgres.ChannelWork}, Log: w.Logger,
 		OnNotify: func(postgres.Notification) { w.nudge() }, OnReset: w.nudge,
 	})
 	if err != nil {

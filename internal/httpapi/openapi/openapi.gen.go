@@ -357,6 +357,7 @@ const (
 	ExecutionsRead  Scope = "executions:read"
 	ExecutionsWrite Scope = "executions:write"
 	MachinesRead    Scope = "machines:read"
+	MachinesWrite   Scope = "machines:write"
 	MembersRead     Scope = "members:read"
 	MembersWrite    Scope = "members:write"
 	SecretsWrite    Scope = "secrets:write"
@@ -377,6 +378,8 @@ func (e Scope) Valid() bool {
 	case ExecutionsWrite:
 		return true
 	case MachinesRead:
+		return true
+	case MachinesWrite:
 		return true
 	case MembersRead:
 		return true
@@ -1140,17 +1143,22 @@ type Role string
 type Sandbox struct {
 	CreatedAt   time.Time          `json:"created_at"`
 	ExecutionID openapi_types.UUID `json:"execution_id"`
-	Host        string             `json:"host"`
-	ID          openapi_types.UUID `json:"id"`
-	Isolation   *string            `json:"isolation"`
-	KeepUntil   *time.Time         `json:"keep_until"`
+
+	// Host From where it can be reached: the machine, and for local sandboxes the name of the state folder.
+	Host      string             `json:"host"`
+	ID        openapi_types.UUID `json:"id"`
+	Isolation *string            `json:"isolation"`
+	KeepUntil *time.Time         `json:"keep_until"`
 
 	// Number Of the execution.
-	Number   int64        `json:"number"`
-	Provider string       `json:"provider"`
-	ReadyAt  *time.Time   `json:"ready_at"`
-	Reason   *string      `json:"reason"`
-	State    SandboxState `json:"state"`
+	Number   int64      `json:"number"`
+	Provider string     `json:"provider"`
+	ReadyAt  *time.Time `json:"ready_at"`
+	Reason   *string    `json:"reason"`
+
+	// Seconds For how long it has been up. While it is stopped or kept, this does not grow.
+	Seconds int64        `json:"seconds"`
+	State   SandboxState `json:"state"`
 
 	// Workflow Slug.
 	Workflow string `json:"workflow"`
@@ -1547,6 +1555,9 @@ type LimitParam = int
 // NodeParam defines model for NodeParam.
 type NodeParam = string
 
+// SandboxParam defines model for SandboxParam.
+type SandboxParam = openapi_types.UUID
+
 // SecretKeyParam defines model for SecretKeyParam.
 type SecretKeyParam = string
 
@@ -1896,6 +1907,12 @@ type ServerInterface interface {
 	// ListSandboxes Sandboxes that exist, newest first
 	// (GET /sandboxes)
 	ListSandboxes(ctx echo.Context, params ListSandboxesParams) error
+	// DestroySandbox Destroy a kept sandbox before its time
+	// (POST /sandboxes/{sandbox}/destroy)
+	DestroySandbox(ctx echo.Context, sandbox SandboxParam) error
+	// StopSandbox Stop a sandbox that nothing runs in
+	// (POST /sandboxes/{sandbox}/stop)
+	StopSandbox(ctx echo.Context, sandbox SandboxParam) error
 	// ListSessions One's own sessions, newest first
 	// (GET /sessions)
 	ListSessions(ctx echo.Context) error
@@ -2580,6 +2597,38 @@ func (w *ServerInterfaceWrapper) ListSandboxes(ctx echo.Context) error {
 	return err
 }
 
+// DestroySandbox converts echo context to params.
+func (w *ServerInterfaceWrapper) DestroySandbox(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "sandbox" -------------
+	var sandbox SandboxParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sandbox", ctx.Param("sandbox"), &sandbox, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter sandbox: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DestroySandbox(ctx, sandbox)
+	return err
+}
+
+// StopSandbox converts echo context to params.
+func (w *ServerInterfaceWrapper) StopSandbox(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "sandbox" -------------
+	var sandbox SandboxParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "sandbox", ctx.Param("sandbox"), &sandbox, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter sandbox: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.StopSandbox(ctx, sandbox)
+	return err
+}
+
 // ListSessions converts echo context to params.
 func (w *ServerInterfaceWrapper) ListSessions(ctx echo.Context) error {
 	var err error
@@ -3217,6 +3266,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.DELETE(options.BaseURL+"/members/:user", wrapper.RemoveMember, options.OperationMiddlewares["removeMember"]...)
 	router.PATCH(options.BaseURL+"/members/:user", wrapper.UpdateMember, options.OperationMiddlewares["updateMember"]...)
 	router.GET(options.BaseURL+"/sandboxes", wrapper.ListSandboxes, options.OperationMiddlewares["listSandboxes"]...)
+	router.POST(options.BaseURL+"/sandboxes/:sandbox/destroy", wrapper.DestroySandbox, options.OperationMiddlewares["destroySandbox"]...)
+	router.POST(options.BaseURL+"/sandboxes/:sandbox/stop", wrapper.StopSandbox, options.OperationMiddlewares["stopSandbox"]...)
 	router.GET(options.BaseURL+"/sessions", wrapper.ListSessions, options.OperationMiddlewares["listSessions"]...)
 	router.DELETE(options.BaseURL+"/sessions/:session", wrapper.DeleteSession, options.OperationMiddlewares["deleteSession"]...)
 	router.GET(options.BaseURL+"/tokens", wrapper.ListTokens, options.OperationMiddlewares["listTokens"]...)
@@ -4352,6 +4403,84 @@ func (response ListSandboxesdefaultApplicationProblemPlusJSONResponse) VisitList
 	return err
 }
 
+type DestroySandboxRequestObject struct {
+	Sandbox SandboxParam `json:"sandbox"`
+}
+
+type DestroySandboxResponseObject interface {
+	VisitDestroySandboxResponse(w http.ResponseWriter) error
+}
+
+type DestroySandbox202JSONResponse Sandbox
+
+func (response DestroySandbox202JSONResponse) VisitDestroySandboxResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DestroySandboxdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DestroySandboxdefaultApplicationProblemPlusJSONResponse) VisitDestroySandboxResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopSandboxRequestObject struct {
+	Sandbox SandboxParam `json:"sandbox"`
+}
+
+type StopSandboxResponseObject interface {
+	VisitStopSandboxResponse(w http.ResponseWriter) error
+}
+
+type StopSandbox202JSONResponse Sandbox
+
+func (response StopSandbox202JSONResponse) VisitStopSandboxResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StopSandboxdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response StopSandboxdefaultApplicationProblemPlusJSONResponse) VisitStopSandboxResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListSessionsRequestObject struct {
 }
 
@@ -5388,6 +5517,12 @@ type StrictServerInterface interface {
 	// ListSandboxes Sandboxes that exist, newest first
 	// (GET /sandboxes)
 	ListSandboxes(ctx context.Context, request ListSandboxesRequestObject) (ListSandboxesResponseObject, error)
+	// DestroySandbox Destroy a kept sandbox before its time
+	// (POST /sandboxes/{sandbox}/destroy)
+	DestroySandbox(ctx context.Context, request DestroySandboxRequestObject) (DestroySandboxResponseObject, error)
+	// StopSandbox Stop a sandbox that nothing runs in
+	// (POST /sandboxes/{sandbox}/stop)
+	StopSandbox(ctx context.Context, request StopSandboxRequestObject) (StopSandboxResponseObject, error)
 	// ListSessions One's own sessions, newest first
 	// (GET /sessions)
 	ListSessions(ctx context.Context, request ListSessionsRequestObject) (ListSessionsResponseObject, error)
@@ -6275,6 +6410,56 @@ func (sh *strictHandler) ListSandboxes(ctx echo.Context, params ListSandboxesPar
 		return err
 	} else if validResponse, ok := response.(ListSandboxesResponseObject); ok {
 		return validResponse.VisitListSandboxesResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DestroySandbox operation middleware
+func (sh *strictHandler) DestroySandbox(ctx echo.Context, sandbox SandboxParam) error {
+	var request DestroySandboxRequestObject
+
+	request.Sandbox = sandbox
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DestroySandbox(ctx.Request().Context(), request.(DestroySandboxRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DestroySandbox")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DestroySandboxResponseObject); ok {
+		return validResponse.VisitDestroySandboxResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// StopSandbox operation middleware
+func (sh *strictHandler) StopSandbox(ctx echo.Context, sandbox SandboxParam) error {
+	var request StopSandboxRequestObject
+
+	request.Sandbox = sandbox
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.StopSandbox(ctx.Request().Context(), request.(StopSandboxRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StopSandbox")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(StopSandboxResponseObject); ok {
+		return validResponse.VisitStopSandboxResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
