@@ -118,14 +118,14 @@ func (r *run) deal(ctx context.Context, b blow) {
 			return
 		}
 		r.count.dealt(b.kind, busy[p.pid()] > 0)
-		r.hit(p, b.kind)
+		r.hit(ctx, p, b.kind)
 	case killServe, drainServe:
 		p := r.serves[int(b.pick*float64(len(r.serves)))]
 		if p.pid() == 0 || !r.count.worth(b.kind, all > 0) {
 			return
 		}
 		r.count.dealt(b.kind, all > 0)
-		r.hit(p, b.kind)
+		r.hit(ctx, p, b.kind)
 	case killShim:
 		pids := r.supervisors()
 		if len(pids) == 0 {
@@ -149,7 +149,7 @@ func (r *run) deal(ctx context.Context, b blow) {
 }
 
 // hit does to a process what the kind says.
-func (r *run) hit(p *process, k kind) {
+func (r *run) hit(ctx context.Context, p *process, k kind) {
 	switch k {
 	case killWorker, killServe:
 		r.expect(p)
@@ -175,7 +175,7 @@ func (r *run) hit(p *process, k kind) {
 	case freezeWorker:
 		p.signal(syscall.SIGSTOP)
 		r.clients.Go(func() {
-			sleep(r.t.Context(), 2*lease+lease/2)
+			sleep(ctx, 2*lease+lease/2) // it thaws at once when the storm ends
 			p.signal(syscall.SIGCONT)
 		})
 	case killShim, crashPostgres, killSelf, cutQueries, cutListeners, fillDisk:
