@@ -118,7 +118,31 @@ func clone(t testing.TB, from string) string {
 	if err != nil {
 		t.Fatalf("starting PostgreSQL: %v", err)
 	}
+	if os.Getenv("FOUNDRY_TEST_NOTIFY") == "off" {
+		if err := deafen(t.Context(), s.URL(name), name); err != nil {
+			t.Fatalf("cutting NOTIFY off: %v", err)
+		}
+	}
 	return s.URL(name)
+}
+
+// deafSQL shadows pg_notify by one that tells nobody, but for the proof that every listener asks for when it starts.
+const deafSQL = `CREATE FUNCTION public.pg_notify(channel text, payload text) RETURNS void LANGUAGE sql AS $$
+	SELECT CASE WHEN channel LIKE 'foundry_proof_%' THEN pg_catalog.pg_notify(channel, payload) END $$`
+
+// deafen cuts NOTIFY off in one database, for whoever connects from now on: what is woken by it must still come, only later.
+func deafen(ctx context.Context, url, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, deafSQL); err != nil {
+		return err
+	}
+	return execIdentifiers(ctx, conn, "ALTER DATABASE %s SET search_path = public, pg_catalog", name)
 }
 
 func startServer() (*pgdev.Server, error) {
