@@ -100,7 +100,8 @@ type Dev struct {
 	PGBin     string    `env:"FOUNDRY_PG_BIN"`
 	PublicURL PublicURL `env:"FOUNDRY_PUBLIC_URL"`
 	Slots     Slots     `env:"FOUNDRY_WORKER_SLOTS" envDefault:"32"`
-	Lease     Lease     `env:"FOUNDRY_WORKER_LEASE" envDefault:"30s"`
+	// Lease is short, so that whoever kills the worker does not wait for long.
+	Lease Lease `env:"FOUNDRY_WORKER_LEASE" envDefault:"10s"`
 }
 
 // Migrate is the configuration of commands that only need the database.

@@ -33,7 +33,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("Worker: %v %s", err, cmp.Diff(want, worker))
 	}
 	dev, err := load[Dev](nil)
-	if want := (Dev{Common: common, Drain: drain, Sandbox: sandbox, Slots: 32, Reveal: Reveal{On}, Lease: lease}); err != nil || dev != want {
+	if want := (Dev{Common: common, Drain: drain, Sandbox: sandbox, Slots: 32, Reveal: Reveal{On}, Lease: lease / 3}); err != nil || dev != want {
 		t.Errorf("Dev: %v %s", err, cmp.Diff(want, dev))
 	}
 }

@@ -246,7 +246,7 @@ func (s *stack) startWorker(ctx context.Context) (string, error) {
 		Path: s.Program, Args: s.WorkerArgs, Output: log, Grace: s.Env.Drain.Timeout + 2*time.Second,
 		Env: []string{
 			"DATABASE_URL=" + s.state.DatabaseURL, "DATABASE_URL_DIRECT=" + s.direct,
-			"FOUNDRY_STATE_DIR=" + s.sandboxDir(), "PORT=0",
+			"FOUNDRY_STATE_DIR=" + s.sandboxDir(), "PORT=0", "FOUNDRY_WORKER_LEASE=" + time.Duration(s.Env.Lease).String(),
 			"FOUNDRY_ENCRYPTION_KEYS=" + string(s.Env.Secrets.Keys),
 		},
 		Started: func(pid int) {

@@ -15,6 +15,7 @@ import (
 
 	"foundry/api/client"
 	"foundry/internal/devstack"
+	"foundry/internal/event"
 	"foundry/internal/pgtest"
 )
 
@@ -74,7 +75,11 @@ func (d *dev) hold() (id string, command held) {
 		}
 		return errors.New("the command has not said anything")
 	})
-	d.proc.t.Cleanup(func() { openGate(d.proc.t, command.state, command.sandbox) }) // whatever happens, it must not run for ever
+	d.proc.t.Cleanup(func() { // whatever happens, it must not run for ever
+		if d.proc.t.Failed() && len(sandboxProcesses(d.proc.t, command.sandbox)) > 0 {
+			openGate(d.proc.t, command.state, command.sandbox)
+		}
+	})
 	return id, command
 }
 
@@ -169,12 +174,32 @@ func TestDevSurvivesItsWorker(t *testing.T) {
 	if again := d.queue("hello", nil); again == "" {
 		t.Error("no execution can be queued")
 	}
+	eventually(t, func() error { // the second worker takes over what the first has held
+		var page client.EventPage
+		d.call(http.MethodGet, "/executions/"+id+"/events?limit=1000&logs=none", nil, &page)
+		for _, e := range page.Data {
+			if e.Type == string(event.NodeAttached) {
+				return nil
+			}
+		}
+		return errors.New("nobody has taken over")
+	})
 	command.ends()
-	// Taking over is not here yet; marking it failed would be wrong.
 	var e client.Execution
-	d.call(http.MethodGet, "/executions/"+id, nil, &e)
-	if e.Status != client.ExecutionStatusRunning && e.Status != client.ExecutionStatusCompleted {
+	eventually(t, func() error {
+		d.call(http.MethodGet, "/executions/"+id, nil, &e)
+		if e.FinishedAt == nil {
+			return fmt.Errorf("it is %s", e.Status)
+		}
+		return nil
+	})
+	if e.Status != client.ExecutionStatusCompleted {
 		t.Errorf("the execution of the killed worker is %s: %+v", e.Status, e.Error)
+	}
+	var runs client.NodeRuns
+	d.call(http.MethodGet, "/executions/"+id+"/nodes", nil, &runs)
+	if len(runs.Data) != 1 || runs.Data[0].Attempt != 1 {
+		t.Errorf("node runs %+v", runs.Data)
 	}
 }
 

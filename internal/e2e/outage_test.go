@@ -66,7 +66,7 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 
 	database.stop()
 	over := time.After(outageOf())
-	i.tells(http.StatusServiceUnavailable, i.url)
+	i.tells(http.StatusServiceUnavailable, i.url, worker)
 	visits.refuses(t)
 	<-over
 	database.start()

@@ -118,12 +118,23 @@ func clone(t testing.TB, from string) string {
 	if err != nil {
 		t.Fatalf("starting PostgreSQL: %v", err)
 	}
-	if os.Getenv("FOUNDRY_TEST_NOTIFY") == "off" {
+	if isDeaf() {
 		if err := deafen(t.Context(), s.URL(name), name); err != nil {
 			t.Fatalf("cutting NOTIFY off: %v", err)
 		}
 	}
 	return s.URL(name)
+}
+
+// isDeaf reports whether the tests are run without NOTIFY: FOUNDRY_TEST_NOTIFY=off.
+func isDeaf() bool { return os.Getenv("FOUNDRY_TEST_NOTIFY") == "off" }
+
+// NeedsNotify skips a test of NOTIFY itself where that is cut off.
+func NeedsNotify(t testing.TB) {
+	t.Helper()
+	if isDeaf() {
+		t.Skip("NOTIFY is cut off")
+	}
 }
 
 // deafSQL shadows pg_notify by one that tells nobody, but for the proof that every listener asks for when it starts.

@@ -5,11 +5,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"foundry/internal/pgtest"
 	"foundry/internal/postgres"
 )
 
 func TestTwoHubsOnOneDatabase(t *testing.T) {
 	t.Parallel()
+	pgtest.NeedsNotify(t)
 	b := setup(t)
 	here, stopHere := b.stoppableHub(t, never)
 	there := b.hub(t, never)
@@ -36,6 +38,7 @@ func TestTwoHubsOnOneDatabase(t *testing.T) {
 
 func TestListenerIsLost(t *testing.T) {
 	t.Parallel()
+	pgtest.NeedsNotify(t)
 	b := setup(t)
 	h := b.hub(t, never)
 	b.listen(t, h)

@@ -11,14 +11,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
+// pingTimeout is how long the database has to answer whoever asks whether the worker is ready.
+const pingTimeout = 3 * time.Second
+
 // unready says in a sentence why the worker cannot do all there is to do; empty when it can.
-func (w *Worker) unready(now time.Time) string {
+func (w *Worker) unready(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	last := w.lease.last()
 	switch {
 	case w.drain.Load():
 		return "The worker is leaving."
+	case last.IsZero():
+		return "The worker has not joined yet."
 	case w.lease.left() <= 0:
 		return "The worker cannot be sure of its lease: the database has not acknowledged a renewal for " +
-			now.Sub(w.lease.last()).Round(time.Second).String() + "."
+			time.Since(last).Round(time.Second).String() + "."
+	case w.Pool.Ping(ctx) != nil:
+		return "The database cannot be reached."
 	}
 	return w.locked.why()
 }
@@ -28,7 +38,7 @@ func (w *Worker) serveHTTP(ctx context.Context) error {
 	e := echo.New()
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
 	e.GET("/readyz", func(c echo.Context) error {
-		if why := w.unready(time.Now()); why != "" {
+		if why := w.unready(c.Request().Context()); why != "" {
 			return c.String(http.StatusServiceUnavailable, why+"\n")
 		}
 		return c.String(http.StatusOK, "ready\n")
