@@ -134,7 +134,7 @@ func (s *storm) reap(ctx context.Context) {
 	if _, err := s.queue.Claim(ctx, id, 1); err != nil {
 		s.t.Error(err)
 	}
-	pgtest.Exec(s.t, s.pool, "UPDATE workers SET lease_until = now() - interval '1 second' WHERE id = $1", id)
+	pgtest.Exec(s.t, s.pool, "UPDATE workers SET lease_until = now() - interval '1 second' WHERE id = $1", id) //nolint:contextcheck // the test's context is in t
 	reaped, err := s.queue.Reap(ctx)
 	if err != nil {
 		s.t.Error(err)
@@ -145,7 +145,7 @@ func (s *storm) reap(ctx context.Context) {
 // approve decides what waits in one of the executions, if anything does.
 func (s *storm) approve(ctx context.Context) {
 	_, id := s.any()
-	node := pgtest.Get[string](s.t, s.pool, "SELECT COALESCE(min(node_key), '') FROM node_runs WHERE execution_id = $1 AND status = 'waiting'", id)
+	node := pgtest.Get[string](s.t, s.pool, "SELECT COALESCE(min(node_key), '') FROM node_runs WHERE execution_id = $1 AND status = 'waiting'", id) //nolint:contextcheck // the test's context is in t
 	err := s.queue.Decide(ctx, queue.Decision{
 		ExecutionID: id, Node: node, Approved: true, Permit: func([]string) error { return nil },
 		By: audit.Actor{Kind: audit.User, Name: "storm", OrganizationID: s.org},
@@ -177,7 +177,8 @@ func (s *storm) write(n int) func(ctx context.Context) {
 		for _, place := range rand.Perm(len(s.live)) {
 			id := *s.live[place].Load()
 			e, run := started(id, execution.NewID().String())
-			e.Claim = pgtest.Get[int64](s.t, s.pool, "SELECT CASE WHEN worker_id IS NULL THEN -1 ELSE claim END FROM executions WHERE id = $1", id) // what nobody holds nobody writes
+			// What nobody holds nobody writes.
+			e.Claim = pgtest.Get[int64](s.t, s.pool, "SELECT CASE WHEN worker_id IS NULL THEN -1 ELSE claim END FROM executions WHERE id = $1", id) //nolint:contextcheck // the test's context is in t
 			e.Cursors = []journal.Cursor{{NodeRunID: run.ID}}
 			parks := rand.IntN(4) == 0
 			if parks {

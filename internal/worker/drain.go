@@ -28,7 +28,7 @@ type begun struct {
 // newDrain waits for the end of ctx, and then first of all says that this worker takes no more work.
 func (w *Worker) newDrain(ctx context.Context, a *activation) *drain {
 	d := &drain{a: a, ctx: ctx, begun: make(chan begun, 1)}
-	d.stop = context.AfterFunc(ctx, func() {
+	d.stop = context.AfterFunc(ctx, func() { //nolint:contextcheck // ctx has ended when this runs
 		d.begun <- begun{time.Now(), a.count()}
 		call, cancel := d.limit()
 		defer cancel()

@@ -37,7 +37,7 @@ func (w *Worker) unready(ctx context.Context) string {
 func (w *Worker) serveHTTP(ctx context.Context) error {
 	e := echo.New()
 	e.GET("/healthz", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
-	e.GET("/readyz", func(c echo.Context) error {
+	e.GET("/readyz", func(c echo.Context) error { //nolint:contextcheck // the request's context
 		if why := w.unready(c.Request().Context()); why != "" {
 			return c.String(http.StatusServiceUnavailable, why+"\n")
 		}

@@ -57,9 +57,10 @@ func (b *testBundle) parked(id uuid.UUID) {
 	})
 }
 
-func (b *testBundle) decide(ctx context.Context, id uuid.UUID, node string, approved bool) error {
+// decide answers the approval of the node ask.
+func (b *testBundle) decide(ctx context.Context, id uuid.UUID, approved bool) error {
 	return b.queue.Decide(ctx, queue.Decision{
-		ExecutionID: id, Node: node, Approved: approved, Comment: "seen",
+		ExecutionID: id, Node: "ask", Approved: approved, Comment: "seen",
 		By:     audit.Actor{Kind: audit.User, Name: "ada", OrganizationID: b.org},
 		Permit: func([]string) error { return nil },
 	})
@@ -87,8 +88,8 @@ func TestApproval(t *testing.T) {
 		ask    execution.NodeStatus
 		code   string
 	}{
-		"approved": {func(b *testBundle, id uuid.UUID) error { return b.decide(t.Context(), id, "ask", true) }, execution.Completed, execution.NodeCompleted, ""},
-		"rejected": {func(b *testBundle, id uuid.UUID) error { return b.decide(t.Context(), id, "ask", false) }, execution.Failed, execution.NodeFailed, "rejected"},
+		"approved": {func(b *testBundle, id uuid.UUID) error { return b.decide(t.Context(), id, true) }, execution.Completed, execution.NodeCompleted, ""},
+		"rejected": {func(b *testBundle, id uuid.UUID) error { return b.decide(t.Context(), id, false) }, execution.Failed, execution.NodeFailed, "rejected"},
 		"canceled": {func(b *testBundle, id uuid.UUID) error { return b.queue.Cancel(t.Context(), b.org, id, "test") }, execution.Canceled, execution.NodeCanceled, ""},
 		"too late": {func(b *testBundle, id uuid.UUID) error {
 			pgtest.Exec(t, b.pool, "UPDATE node_runs SET due_at = now() WHERE execution_id = $1 AND node_key = 'ask'", id)
@@ -151,7 +152,7 @@ func TestDecisionWhileHeld(t *testing.T) {
 	id := b.enqueue(w, "")
 	dir, _ := b.workspace(1)
 	await(t, "the approval to wait", func() bool { return b.has(id, event.NodeWaiting) })
-	if err := b.decide(t.Context(), id, "ask", true); err != nil {
+	if err := b.decide(t.Context(), id, true); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "what follows the approval", func() bool { return b.nodes(id)["after"].Status == execution.NodeCompleted })
@@ -223,7 +224,7 @@ func TestNothingIsLostAroundThePark(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{"journal.lock.before", "journal.lock.after", "journal.commit.before", "journal.commit.after"} {
 		for name, act := range map[string]func(b *testBundle, id uuid.UUID) error{
-			"approve": func(b *testBundle, id uuid.UUID) error { return b.decide(t.Context(), id, "ask", true) },
+			"approve": func(b *testBundle, id uuid.UUID) error { return b.decide(t.Context(), id, true) },
 			"cancel":  func(b *testBundle, id uuid.UUID) error { return b.queue.Cancel(t.Context(), b.org, id, "test") },
 		} {
 			t.Run(point+" "+name, func(t *testing.T) {

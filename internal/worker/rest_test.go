@@ -70,7 +70,7 @@ func TestStoppedSandboxIsStartedAgain(t *testing.T) {
 	if got := b.sandboxStates(id); got != "stopped" {
 		t.Fatalf("the sandbox is %s", got)
 	}
-	if err := b.decide(t.Context(), id, "ask", true); err != nil {
+	if err := b.decide(t.Context(), id, true); err != nil {
 		t.Fatal(err)
 	}
 	b.wantDone(id, "made\ndone\n")
@@ -84,7 +84,7 @@ func TestExpiredSandboxFailsTheNextCommand(t *testing.T) {
 	if err := r.Round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.decide(t.Context(), id, "ask", true); err != nil {
+	if err := b.decide(t.Context(), id, true); err != nil {
 		t.Fatal(err)
 	}
 	if x := b.end(id); x.Status != execution.Failed || x.Failure == nil || x.Failure.Code != "sandbox_expired" {
@@ -105,7 +105,7 @@ func TestIntentToStopThatWasNotCarriedOut(t *testing.T) {
 	if got := b.sandboxStates(id); got != "stopping" {
 		t.Fatalf("the sandbox is %s", got)
 	}
-	if err := b.decide(t.Context(), id, "ask", true); err != nil {
+	if err := b.decide(t.Context(), id, true); err != nil {
 		t.Fatal(err)
 	}
 	b.wantDone(id, "made\ndone\n")
@@ -135,7 +135,7 @@ func TestStopThatComesLate(t *testing.T) {
 	rounds := make(chan error, 1)
 	go func() { rounds <- r.Round(t.Context()) }()
 	await(t, "the call to stop", func() bool { return b.fake.Calls(sandboxtest.OpStop) == 1 })
-	if err := b.decide(t.Context(), id, "ask", true); err != nil {
+	if err := b.decide(t.Context(), id, true); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "output of the command after the wait", func() bool {

@@ -160,7 +160,7 @@ func (w *Worker) activate(ctx context.Context, e *engine.Engine) error {
 	log.Info().Int("slots", w.Slots).Str("provider", w.Provider.Name()).Msg("worker active")
 	d := w.newDrain(ctx, a)
 	err = a.run(ctx)
-	d.finish(err)
+	d.finish(err) //nolint:contextcheck // ctx has ended
 	return err
 }
 
