@@ -1,8 +1,3 @@
-// Package control holds the loops of the control plane. Each is held by one replica at a time through
-// an advisory lock on a connection of its own; every action is guarded by row state anyway, since two
-// leaders for a moment cannot be ruled out.
-//
-//	waiting ──lock──▶ leading: runOnce at every tick ──connection lost──▶ waiting
 package control
 
 import (

@@ -24,6 +24,9 @@
 // execution's tailer, which submits chunks and cursor to the journal by itself and tells the
 // loop once the exit status is there and everything before it has been submitted.
 //
+// When all that is left to do is to wait (for a person, a time, a retry that is far away), the execution is parked: given back
+// until a signal or a timer. What somebody has decided meanwhile refuses that entry, and the engine looks again.
+//
 // Before anything runs, secrets are read with the claim; they reach commands in the environment of the shim's
 // start call and nothing else. They, and the masks that commands have announced, are replaced in
 // output by the tailer's writers, and in outputs, summaries, failures and events by the loop before these are cut and stored.
@@ -37,7 +40,10 @@
 //     go on in the sandbox, and whoever has the claim follows them.
 //   - An answer of the journal is lost (errs.Unknown): all goroutines end, all memory is dropped, the
 //     execution is loaded again under the same claim, and running commands are attached to.
-//   - The worker is drained: as with a lost claim; no signal is sent to any command.
+//   - The worker is drained, or cannot be sure of its lease: as with a lost claim; no signal is sent to any command. What was not
+//     durable yet never will be (journal.Session.Abandon), so that the engine which goes on reads all there is.
+//   - A sandbox was stopped, since its execution was parked for long or by somebody else: it is started again; what ran in it is
+//     found lost.
 //   - The shim's supervisor died (lost): the node run is interrupted, not charged, and run again; after
 //     five interruptions the node fails with code infrastructure.
 //   - The sandbox is gone: its running node runs are interrupted, and a new one is made for what is
