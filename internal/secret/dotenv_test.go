@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"foundry/internal/redact"
 )
 
 // line is an assignment that may be compared and shown.
@@ -86,6 +88,46 @@ func FuzzParseDotenv(f *testing.F) {
 			if fault.Line < 1 || fault.Line > lines {
 				t.Fatalf("a fault in line %d of %d", fault.Line, lines)
 			}
+		}
+	})
+}
+
+// format writes an assignment as docs/secrets.md says that it is read: in double quotes, or verbatim.
+func format(key, value string, verbatim bool) string {
+	if verbatim {
+		return "export " + key + "='" + value + "' # comment\n"
+	}
+	return key + ` = "` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\r", `\r`).Replace(value) + "\"\n"
+}
+
+// FuzzDotenvRoundTrip writes two values, with a line between them that is none, and reads them again: the values are the same, and the fault names
+// its line without repeating it.
+func FuzzDotenvRoundTrip(f *testing.F) {
+	for _, seed := range [][2]string{{"plain", "x"}, {"a\nb\n", "'\""}, {`\n\`, "$HOME # no comment"}, {"", "\r\n"}, {"\x00\xff", "=export A=1"}, {"'", "\t \t"}} {
+		f.Add(seed[0], seed[1], "not an assignment")
+	}
+	f.Fuzz(func(t *testing.T, first, second, between string) {
+		between = strings.Map(func(r rune) rune {
+			if strings.ContainsRune("\r\n=#", r) {
+				return '.'
+			}
+			return r
+		}, between)
+		verbatim := !strings.ContainsAny(first, "'\r")
+		text := format("FIRST", first, verbatim) + "? " + between + "\n" + format("SECOND", second, false)
+		fault := 2 + strings.Count(first, "\n")
+		found, faults := ParseDotenv(text)
+		if len(found) != 2 || len(faults) != 1 {
+			t.Fatalf("%d assignments and %d faults in %q", len(found), len(faults), text)
+		}
+		want := []Assignment{{"FIRST", redact.Value(first), 1}, {"SECOND", redact.Value(second), fault + 1}}
+		for n, a := range found {
+			if a != want[n] {
+				t.Errorf("%s in line %d is %q, want %s in line %d, %q", a.Key, a.Line, string(a.Value), want[n].Key, want[n].Line, string(want[n].Value))
+			}
+		}
+		if got := fmt.Sprintf("line %d: this is not KEY=value with a key that may be used", fault); faults[0].Error() != got {
+			t.Errorf("the fault is %q, want %q", faults[0].Error(), got)
 		}
 	})
 }
