@@ -41,5 +41,8 @@
 //     for an active worker.
 //   - A decision or a cancel lands while the engine parks: the park is refused, or the queue row is made; there is no third way.
 //   - An execution is in no place all the same: after a minute the control plane puts it back, and counts it.
+//   - Two reruns want one sandbox: it moves by compare-and-set on its owner and its state, in the transaction that admits the rerun. The
+//     other one is refused, or plans again where it left the choice.
+//   - A rerun is canceled before it begins: the sandbox that it was to go on in is kept as before.
 //   - A wake-up is lost: workers look every second, whatever they were told.
 package queue

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -47,14 +45,14 @@ func setupRerun(t *testing.T) *rerunBundle {
 	return b
 }
 
-// version adds a version to the workflow and returns its number.
-func (b *rerunBundle) version(text string) int {
+// version adds a version to the workflow.
+func (b *rerunBundle) version(text string) {
 	b.t.Helper()
 	if _, diagnostics := workflow.Compile([]byte(text)); diagnostics.Failed() {
 		b.t.Fatal(diagnostics)
 	}
-	return pgtest.Get[int](b.t, b.pool, `WITH w AS (UPDATE workflows SET latest_version = latest_version + 1 WHERE id = $1 RETURNING latest_version)
-		INSERT INTO workflow_versions (workflow_id, version, source) SELECT $1, latest_version, $2 FROM w RETURNING version`, b.workflow, text)
+	pgtest.Exec(b.t, b.pool, `WITH w AS (UPDATE workflows SET latest_version = latest_version + 1 WHERE id = $1 RETURNING latest_version)
+		INSERT INTO workflow_versions (workflow_id, version, source) SELECT $1, latest_version, $2 FROM w`, b.workflow, text)
 }
 
 // past makes an execution of version 2 that has ended. Its nodes are given as "key=status", in the order in which they ended: the same
@@ -161,8 +159,6 @@ func TestRerunReuses(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := &rerunBundle{testBundle: &testBundle{t: t, pool: b.pool, queue: b.queue, executions: b.executions, org: b.org, workflow: b.workflow}, texts: b.texts}
 			r := b.ask(b.past(tt.status, tt.nodes), from(tt.from))
 			preview, err := b.queue.PlanRerun(t.Context(), b.texts, r)
 			if err != nil {
@@ -361,144 +357,6 @@ func TestRerunWithTheLatestVersion(t *testing.T) {
 	}
 }
 
-func TestRerunTakesTheSandbox(t *testing.T) {
-	t.Parallel()
-	b := setupRerun(t)
-	defer b.check()
-	of := b.past(execution.Failed, "fetch=failed")
-	sandbox := b.sandbox(of, "kept")
-	fresh := b.rerun(b.ask(of, in(queue.SandboxFresh)))
-	if fresh.Plan.Sandbox != nil || fresh.Plan.WhyFresh == "" || b.owner(sandbox) != of.String()+" kept" {
-		t.Errorf("a fresh one was asked for, and got %+v", fresh.Plan)
-	}
-	x := b.rerun(b.ask(of))
-	if got := b.owner(sandbox); x.Plan.Sandbox == nil || *x.Plan.Sandbox != sandbox || got != x.ID.String()+" ready" {
-		t.Errorf("the sandbox is of %s, want %s; plan %+v", got, x.ID, x.Plan)
-	}
-	if heir := pgtest.Get[uuid.UUID](t, b.pool, "SELECT sandbox_from FROM executions WHERE id = $1", x.ID); heir != of {
-		t.Errorf("the sandbox is from %s", heir)
-	}
-	_, err := b.queue.Rerun(t.Context(), b.texts, b.ask(of, in(queue.SandboxReuse)))
-	wantCode(t, err, queue.SandboxNotAvailable)
-	if third := b.rerun(b.ask(of)); third.Plan.Sandbox != nil || third.Plan.WhyFresh != "Execution 3 has gone on in the sandbox." {
-		t.Errorf("plan %+v", third.Plan)
-	}
-}
-
-// owner is whose a sandbox is, and its state.
-func (b *rerunBundle) owner(sandbox uuid.UUID) string {
-	b.t.Helper()
-	return pgtest.Get[string](b.t, b.pool, "SELECT execution_id || ' ' || state FROM sandboxes WHERE id = $1", sandbox)
-}
-
-// TestRerunThatNeverBeginsGivesTheSandboxBack ends reruns in the queue: the sandbox is kept as before, and a rerun of them has it.
-func TestRerunThatNeverBeginsGivesTheSandboxBack(t *testing.T) {
-	t.Parallel()
-	b := setupRerun(t)
-	defer b.check()
-	of := b.past(execution.Failed, "fetch=completed")
-	sandbox := b.sandbox(of, "kept")
-	until := pgtest.Get[time.Time](t, b.pool, "SELECT keep_until FROM sandboxes WHERE id = $1", sandbox)
-	for name, end := range map[string]func(uuid.UUID) error{
-		"canceled": func(id uuid.UUID) error { return b.queue.Cancel(t.Context(), b.org, id, "me") },
-		"timed out": func(id uuid.UUID) error {
-			pgtest.Exec(t, b.pool, "UPDATE executions SET queue_deadline_at = now() - interval '1 s' WHERE id = $1", id)
-			_, err := b.queue.PassDeadlines(t.Context())
-			return err
-		},
-	} {
-		x := b.rerun(b.ask(of, in(queue.SandboxReuse)))
-		if err := end(x.ID); err != nil {
-			t.Fatal(err)
-		}
-		if got := b.owner(sandbox); got != x.ID.String()+" kept" {
-			t.Errorf("%s: the sandbox is of %s", name, got)
-		}
-		if got := pgtest.Get[time.Time](t, b.pool, "SELECT keep_until FROM sandboxes WHERE id = $1", sandbox); !got.Equal(until) {
-			t.Errorf("%s: kept until %s, before %s", name, got, until)
-		}
-		of = x.ID
-	}
-	if x := b.rerun(b.ask(of, in(queue.SandboxReuse))); strings.Join(x.Plan.ReusedKeys(), " ") != "fetch" {
-		t.Errorf("reused %q", x.Plan.ReusedKeys())
-	}
-}
-
-// TestRerunsThatWantOneSandbox lets eight reruns want it at once.
-func TestRerunsThatWantOneSandbox(t *testing.T) {
-	t.Parallel()
-	for name, choice := range map[string]queue.SandboxChoice{"insisting": queue.SandboxReuse, "leaving the choice": queue.SandboxAny} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			b := setupRerun(t)
-			defer b.check()
-			of := b.past(execution.Failed, "fetch=failed")
-			b.sandbox(of, "kept")
-			const callers = 8
-			// All have made their plan when the first can commit.
-			release := b.lock("SELECT id FROM workflows WHERE id = $1 FOR UPDATE", b.workflow)
-			var mu sync.Mutex
-			var reused, fresh, refused int
-			var group sync.WaitGroup
-			for range callers {
-				group.Go(func() {
-					x, err := b.queue.Rerun(t.Context(), b.texts, b.ask(of, in(choice)))
-					mu.Lock()
-					defer mu.Unlock()
-					switch {
-					case errs.Is(err, queue.SandboxNotAvailable):
-						refused++
-					case err != nil:
-						t.Error(err)
-					case x.Plan.Sandbox != nil:
-						reused++
-					default:
-						fresh++
-					}
-				})
-			}
-			b.blocked(callers)
-			release()
-			group.Wait()
-			if choice == queue.SandboxReuse && (reused != 1 || refused != callers-1) || choice == queue.SandboxAny && (reused != 1 || fresh != callers-1) {
-				t.Errorf("%d reused it, %d got a fresh one, %d were refused", reused, fresh, refused)
-			}
-			if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM executions WHERE rerun_of = $1", of); n != reused+fresh {
-				t.Errorf("%d reruns are queued", n)
-			}
-		})
-	}
-}
-
-// TestRerunLosesTheSandboxToItsEnd has the sandbox expire between the plan and the transaction.
-func TestRerunLosesTheSandboxToItsEnd(t *testing.T) {
-	t.Parallel()
-	for choice, want := range map[queue.SandboxChoice]errs.Code{queue.SandboxReuse: queue.SandboxNotAvailable, queue.SandboxAny: ""} {
-		b := setupRerun(t)
-		of := b.past(execution.Failed, "fetch=completed")
-		sandbox := b.sandbox(of, "kept")
-		release := b.lock("SELECT id FROM workflows WHERE id = $1 FOR UPDATE", b.workflow)
-		done := make(chan error, 1)
-		go func() {
-			x, err := b.queue.Rerun(t.Context(), b.texts, b.ask(of, in(choice)))
-			if err == nil && x.Plan.WhyFresh != "The sandbox was not kept, or has been destroyed." {
-				err = errors.New("it is fresh since: " + x.Plan.WhyFresh)
-			}
-			done <- err
-		}()
-		b.blocked(1)
-		pgtest.Exec(t, b.pool, "UPDATE sandboxes SET state = 'destroying' WHERE id = $1", sandbox)
-		release()
-		if err := <-done; errs.CodeOf(err) != want {
-			t.Errorf("%q: %v, want the code %q", choice, err, want)
-		}
-		if got := b.owner(sandbox); got != of.String()+" destroying" {
-			t.Errorf("%q: the sandbox is of %s", choice, got)
-		}
-		b.check()
-	}
-}
-
 func TestRerunHappensOnce(t *testing.T) {
 	t.Parallel()
 	b := setupRerun(t)
@@ -525,22 +383,5 @@ func TestRerunHappensOnce(t *testing.T) {
 	}
 	if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM executions WHERE rerun_of = $1", of); n != 1 {
 		t.Errorf("%d reruns", n)
-	}
-}
-
-// blocked waits until so many connections wait for a lock.
-func (b *rerunBundle) blocked(want int) {
-	b.t.Helper()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for giveUp := time.After(time.Minute); ; {
-		if n := pgtest.Get[int](b.t, b.pool, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"); n == want {
-			return
-		}
-		select {
-		case <-ticker.C:
-		case <-giveUp:
-			b.t.Fatalf("%d connections do not come to wait", want)
-		}
 	}
 }
