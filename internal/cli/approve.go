@@ -54,15 +54,11 @@ func (a *app) decide(ctx context.Context, name string, d decision) error {
 	if d.node == "" && d.index != 0 {
 		return usage("--index needs --node.")
 	}
-	s, err := a.connect()
+	s, id, err := a.connectTo(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	id, err := s.resolve(ctx, name)
-	if err != nil {
-		return err
-	}
 	if d.node == "" {
 		if d.node, d.index, err = s.onlyAsking(ctx, id, name); err != nil {
 			return err

@@ -15,9 +15,6 @@ import (
 	"foundry/api/client"
 )
 
-// pageLimit is the most entries in a page of a list.
-const pageLimit = 200
-
 // title is how people call an execution.
 func title(workflow string, number int64) string {
 	return workflow + "#" + strconv.FormatInt(number, 10)
@@ -28,6 +25,20 @@ func (s *server) getExecution(ctx context.Context, id uuid.UUID) (client.Executi
 	var e client.Execution
 	_, err := s.call(ctx, request{method: http.MethodGet, path: []string{"executions", id.String()}}, &e)
 	return e, err
+}
+
+// connectTo connects, and finds the execution that is named. The server is to be closed, unless there is an error.
+func (a *app) connectTo(ctx context.Context, name string) (*server, uuid.UUID, error) {
+	s, err := a.connect()
+	if err != nil {
+		return nil, uuid.Nil, err
+	}
+	id, err := s.resolve(ctx, name)
+	if err != nil {
+		s.close()
+		return nil, uuid.Nil, err
+	}
+	return s, id, nil
 }
 
 // resolve returns the id of an execution that is named by its id or as WORKFLOW#NUMBER.
@@ -132,15 +143,11 @@ func (a *app) cancelCommand() *cobra.Command {
 }
 
 func (a *app) cancel(ctx context.Context, name string) error {
-	s, err := a.connect()
+	s, id, err := a.connectTo(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	id, err := s.resolve(ctx, name)
-	if err != nil {
-		return err
-	}
 	var e client.Execution
 	answer, err := s.call(ctx, request{method: http.MethodPost, path: []string{"executions", id.String(), "cancel"}}, &e)
 	if err != nil {

@@ -54,15 +54,11 @@ func (a *app) logs(ctx context.Context, name string, choice logChoice, follow bo
 	case choice.stream != "" && choice.stream != "stdout" && choice.stream != "stderr":
 		return usage("--stream is stdout or stderr.")
 	}
-	s, err := a.connect()
+	s, id, err := a.connectTo(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	id, err := s.resolve(ctx, name)
-	if err != nil {
-		return err
-	}
 	if !follow && !a.json {
 		return a.copyLogs(ctx, s, id, choice)
 	}

@@ -2,10 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"text/tabwriter"
 
 	"github.com/google/uuid"
@@ -35,30 +33,12 @@ func (a *app) membersCommand() *cobra.Command {
 }
 
 func (a *app) listMembers(ctx context.Context) error {
-	s, err := a.connect()
+	all, err := whole[client.Member](ctx, a, "members")
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	all := client.MemberPage{Data: []client.Member{}}
-	query := url.Values{"limit": {"200"}}
-	for more := true; more; more = query.Has("cursor") {
-		var page client.MemberPage
-		if _, err := s.call(ctx, request{method: http.MethodGet, path: []string{"members"}, query: query}, &page); err != nil {
-			return err
-		}
-		all.Data = append(all.Data, page.Data...)
-		query.Del("cursor")
-		if page.NextCursor != nil {
-			query.Set("cursor", *page.NextCursor)
-		}
-	}
 	if a.json {
-		text, err := json.Marshal(all)
-		if err != nil {
-			return fmt.Errorf("encoding the output: %w", err)
-		}
-		return a.printJSON(json.RawMessage(text))
+		return a.printJSON(all)
 	}
 	table := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tEMAIL\tNAME\tROLE\tSINCE")

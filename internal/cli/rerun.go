@@ -56,15 +56,11 @@ func (a *app) rerun(ctx context.Context, name string, f rerunFlags) error {
 		f.order.Sandbox = client.RerunSandboxReuse
 	}
 	f.order.Version = client.RerunVersion(f.version)
-	s, err := a.connect()
+	s, id, err := a.connectTo(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	id, err := s.resolve(ctx, name)
-	if err != nil {
-		return err
-	}
 	r := request{method: http.MethodPost, path: []string{"executions", id.String(), "rerun"}, body: f.order}
 	if f.preview {
 		r.path = append(r.path, "preview")

@@ -2,11 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,30 +41,12 @@ func (a *app) sandboxesCommand() *cobra.Command {
 }
 
 func (a *app) listSandboxes(ctx context.Context) error {
-	s, err := a.connect()
+	all, err := whole[client.Sandbox](ctx, a, "sandboxes")
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	all := client.SandboxPage{Data: []client.Sandbox{}}
-	query := url.Values{"limit": {strconv.Itoa(pageLimit)}}
-	for more := true; more; more = query.Has("cursor") {
-		var page client.SandboxPage
-		if _, err := s.call(ctx, request{method: http.MethodGet, path: []string{"sandboxes"}, query: query}, &page); err != nil {
-			return err
-		}
-		all.Data = append(all.Data, page.Data...)
-		query.Del("cursor")
-		if page.NextCursor != nil {
-			query.Set("cursor", *page.NextCursor)
-		}
-	}
 	if a.json {
-		text, err := json.Marshal(all)
-		if err != nil {
-			return fmt.Errorf("encoding the output: %w", err)
-		}
-		return a.printJSON(json.RawMessage(text))
+		return a.printJSON(all)
 	}
 	rows := [][]string{{"ID", "STATE", "EXECUTION", "PROVIDER", "UP", "KEPT UNTIL"}}
 	for _, b := range all.Data {

@@ -2,10 +2,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -78,30 +76,12 @@ func (a *app) createToken(ctx context.Context, n client.NewToken) error {
 }
 
 func (a *app) listTokens(ctx context.Context) error {
-	s, err := a.connect()
+	all, err := whole[client.Token](ctx, a, "tokens")
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	all := client.TokenPage{Data: []client.Token{}}
-	query := url.Values{"limit": {"200"}}
-	for more := true; more; more = query.Has("cursor") {
-		var page client.TokenPage
-		if _, err := s.call(ctx, request{method: http.MethodGet, path: []string{"tokens"}, query: query}, &page); err != nil {
-			return err
-		}
-		all.Data = append(all.Data, page.Data...)
-		query.Del("cursor")
-		if page.NextCursor != nil {
-			query.Set("cursor", *page.NextCursor)
-		}
-	}
 	if a.json {
-		text, err := json.Marshal(all)
-		if err != nil {
-			return fmt.Errorf("encoding the output: %w", err)
-		}
-		return a.printJSON(json.RawMessage(text))
+		return a.printJSON(all)
 	}
 	table := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tNAME\tROLE\tSCOPES\tUSER\tEXPIRES\tLAST USED")
