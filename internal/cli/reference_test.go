@@ -22,7 +22,6 @@ const (
 	referenceBegin, referenceStop = "<!-- generated: begin -->\n", "<!-- generated: end -->"
 )
 
-//nolint:gochecknoglobals // flags are
 var update = flag.Bool("update", false, "rewrite the generated part of docs/cli.md")
 
 func TestReferenceIsThatOfTheProgram(t *testing.T) {
@@ -153,6 +152,22 @@ func readers() []reader {
 // variable is one of the environment, as the readers declare it.
 type variable struct {
 	readBy, defaults []string
+	defaultOf        map[string][]string // who has this default
+}
+
+// preset is the variable's default, and whose it is where they differ.
+func (v *variable) preset() string {
+	if len(v.defaults) == 1 && v.defaults[0] == "" {
+		return ""
+	}
+	if len(v.defaults) == 1 {
+		return "`" + v.defaults[0] + "`"
+	}
+	var all []string
+	for _, d := range v.defaults {
+		all = append(all, "`"+d+"` for "+strings.Join(v.defaultOf[d], ", "))
+	}
+	return strings.Join(all, "; ")
 }
 
 // declared collects the variables of a struct and those inside of it.
@@ -170,9 +185,14 @@ func declared(t reflect.Type, who string, into map[string]*variable) {
 		}
 		v := into[name]
 		v.readBy = append(v.readBy, who)
-		if d := field.Tag.Get("envDefault"); d != "" && !slices.Contains(v.defaults, d) {
+		d := field.Tag.Get("envDefault")
+		if !slices.Contains(v.defaults, d) {
 			v.defaults = append(v.defaults, d)
 		}
+		if v.defaultOf == nil {
+			v.defaultOf = map[string][]string{}
+		}
+		v.defaultOf[d] = append(v.defaultOf[d], who)
 	}
 }
 
@@ -231,15 +251,11 @@ func renderEnvironment(t *testing.T, out *strings.Builder) {
 	slices.Sort(names)
 	for _, name := range names {
 		v := all[name]
-		defaults := ""
-		if len(v.defaults) > 0 {
-			defaults = "`" + strings.Join(v.defaults, "`, `") + "`"
-		}
 		readBy := strings.Join(v.readBy, ", ")
 		if len(v.readBy) == len(readers())-1 && !slices.Contains(v.readBy, readers()[0].who) {
 			readBy = "all but client commands"
 		}
-		fmt.Fprintf(out, "| `%s` | %s | %s | %s |\n", name, readBy, defaults, meaning[name])
+		fmt.Fprintf(out, "| `%s` | %s | %s | %s |\n", name, readBy, v.preset(), meaning[name])
 	}
 }
 

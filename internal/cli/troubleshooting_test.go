@@ -14,7 +14,9 @@ import (
 	"testing"
 )
 
-// Not parallel: what it provokes depends on the environment.
+// TestTroubleshootingQuotesTheProgram looks for every quoted message in the sources, or in what a command without a database says.
+//
+//nolint:paralleltest // it sets the environment
 func TestTroubleshootingQuotesTheProgram(t *testing.T) {
 	text, err := os.ReadFile("../../docs/troubleshooting.md")
 	if err != nil {

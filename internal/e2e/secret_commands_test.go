@@ -174,8 +174,8 @@ func TestSecretImport(t *testing.T) {
 	i.secrets("", "reveal", "TOKEN").wants(0, "value-of-old-42\n", "")
 	i.secrets("", "reveal", "PEM").wants(1, "", "foundry: ")
 
-	real := i.secrets("", "import", name)
-	for _, p := range []*proc{dry, real} {
+	stored := i.secrets("", "import", name)
+	for _, p := range []*proc{dry, stored} {
 		if got, _, _ := strings.Cut(p.out.String(), "Nothing was"); p.code() != 1 || got != want {
 			t.Errorf("foundry %s: exit code %d,\n%swant 1 and\n%s", p.name, p.code(), got, want)
 		}
