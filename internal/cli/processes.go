@@ -57,9 +57,7 @@ func serve(ctx context.Context) error {
 	log.Info().Str("address", listener.Addr().String()).Str("version", version().Version).Msg("control plane starts")
 	plane := controlPlane(c)
 	plane.Listener, plane.Keys, plane.Log = listener, keys, log
-	err = plane.Run(ctx)
-	log.Info().AnErr("cause", context.Cause(ctx)).Msg("control plane has stopped")
-	return err
+	return plane.Run(ctx)
 }
 
 // controlPlane is what the environment says of one.

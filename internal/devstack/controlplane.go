@@ -2,6 +2,7 @@ package devstack
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -45,11 +46,11 @@ type ControlPlane struct {
 	Lease       time.Duration // the workers'; 0: the default
 	// Sandbox is how sandboxes are reached from here; the zero value: they are not, and are left to the workers.
 	Sandbox config.Sandbox
-	// Drain is how long requests in flight have when it stops.
+	// Drain is how long its HTTP server may take to end.
 	Drain time.Duration
 }
 
-// Run answers HTTP and runs the control loops until ctx ends. It closes the listener. A schema that is
+// Run answers HTTP and runs the control loops until ctx ends, and then leaves. It closes the listener. A schema that is
 // not this program's is errs.Conflict.
 func (c ControlPlane) Run(ctx context.Context) error {
 	defer c.Listener.Close()
@@ -57,7 +58,16 @@ func (c ControlPlane) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	var d departure
+	err = c.run(ctx, pool, &d)
+	closing := time.Now()
+	pool.Close()
+	d.log(c.Log, context.Cause(ctx), closing)
+	return err
+}
+
+// run is Run on a pool.
+func (c ControlPlane) run(ctx context.Context, pool *pgxpool.Pool, d *departure) error {
 	if err := postgres.CheckSchema(ctx, pool); err != nil {
 		return err
 	}
@@ -106,13 +116,22 @@ func (c ControlPlane) Run(ctx context.Context) error {
 		DirectURL: c.DirectURL, Queue: executions, Events: event.NewStore(pool), Lease: c.Lease, Logger: part(c.Log, "control"), Registerer: registry,
 		Sandboxes: c.sandboxes(ctx, pool, secrets, registry),
 	})
-	g := lifecycle.NewGroup(ctx)
-	g.Go("streams", hub.Run)
-	g.Go("notifier", notifier.Run)
-	g.Go("listener", listener.Run)
-	g.Go("control", loops.Run)
-	g.Go("server", func(ctx context.Context) error { return server.Run(ctx, c.Listener) })
-	return g.Wait()
+	above, below := lifecycle.NewGroup(ctx), lifecycle.NewGroup(context.WithoutCancel(ctx))
+	below.Go("streams", hub.Run)
+	below.Go("notifier", notifier.Run)
+	below.Go("listener", listener.Run)
+	above.Go("control", func(ctx context.Context) error {
+		defer func() { d.unlocked = time.Now() }()
+		return loops.Run(ctx)
+	})
+	above.Go("server", func(ctx context.Context) error { return server.Run(ctx, c.Listener) })
+	// Requests in flight need what is below until they are answered: it ends behind them, unless it fails.
+	failed := context.AfterFunc(below.Context(), func() { above.Stop(context.Cause(below.Context())) }) //nolint:contextcheck // it reads why it was called
+	err = above.Wait()
+	failed()
+	d.server, d.answered = server.Drained(), time.Now()
+	below.Stop(context.Cause(ctx))
+	return errors.Join(err, below.Wait())
 }
 
 // sandboxes prepares the reconciler; nil when sandboxes cannot be reached from here. That is no reason to answer no requests.

@@ -83,13 +83,15 @@ func (b *testBundle) start(t *testing.T, hub *stream.Hub) {
 	}
 	b.url = "http://" + listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
+	streams, end := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := hub.Run(ctx); err != nil {
+		if err := hub.Run(streams); err != nil {
 			t.Errorf("the hub: %v", err)
 		}
 	})
 	running.Go(func() {
+		defer end()
 		if err := b.server.Run(ctx, listener); err != nil {
 			t.Errorf("the server: %v", err)
 		}
@@ -166,6 +168,9 @@ func (b *testBundle) call(t *testing.T, method, path string, body any, headers .
 	content, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatalf("%s %s: reading the answer: %v", method, path, err)
+	}
+	if response.Close {
+		response.Header.Set("Connection", "close") // the client has taken it out
 	}
 	a := answer{status: response.StatusCode, header: response.Header, body: content}
 	b.checkContract(t, request, a)

@@ -57,7 +57,7 @@ func (s *Server) fail(c echo.Context, err error) {
 	err = outage(c.Request().Method, err)
 	problem, status := problemOf(err)
 	s.metrics.problems.WithLabelValues(problem.Code).Inc()
-	if status >= http.StatusInternalServerError {
+	if status >= http.StatusInternalServerError && problem.Code != string(draining) {
 		log.Error().Err(err).Str("code", problem.Code).Msg("request failed")
 	}
 	if c.Response().Committed {
@@ -194,7 +194,7 @@ func statusOf(code errs.Code) int {
 		return http.StatusRequestedRangeNotSatisfiable
 	case errs.TooMany:
 		return http.StatusTooManyRequests
-	case errs.Unavailable, errs.Unknown: // a connection was lost
+	case errs.Unavailable, errs.Unknown, draining: // a connection was lost, or the server leaves
 		return http.StatusServiceUnavailable
 	case errs.Internal:
 		return http.StatusInternalServerError

@@ -51,7 +51,7 @@ const (
 type Config struct {
 	Pool     *pgxpool.Pool
 	Queue    *queue.Store
-	Hub      *stream.Hub // run by the caller
+	Hub      *stream.Hub // run by the caller until Run has returned, which ends its streams
 	Accounts *auth.Store // told by the caller what others revoke; nil: one on the pool, which learns of it within seconds
 	Log      zerolog.Logger
 	Registry *prometheus.Registry // shown at /metrics; a new one by default
@@ -61,7 +61,7 @@ type Config struct {
 	// PublicURL is where people reach the server, without a slash at the end; empty: what their requests say.
 	PublicURL string
 	Checks    []Check // of /readyz, besides the database and its partitions
-	// DrainTimeout is how long requests in flight have after Run's context has ended. Default 10 s.
+	// DrainTimeout is how long the server may take to end after Run's context has. Default 10 s.
 	DrainTimeout time.Duration
 	BodyTimeout  time.Duration   // for the client to send a body; default one minute
 	Keys         *secret.Keyring // nil: secrets cannot be set or revealed
@@ -90,6 +90,8 @@ type Server struct {
 	answers     *idempotency.Store
 	limits      *limits
 	open        openRequests
+	leaving     leaving
+	drained     Drained // written by Run
 }
 
 // New returns a server that is not listening yet.
@@ -136,7 +138,7 @@ func (s *Server) routes() {
 	e.IPExtractor = echo.ExtractIPFromXFFHeader(echo.TrustIPRange(sharedAddresses()))
 	e.Logger.SetOutput(io.Discard) // what it would say comes back as errors
 	e.HTTPErrorHandler = func(err error, c echo.Context) { s.fail(c, err) }
-	e.Use(s.identify, s.observe, s.answerErrors, recoverPanics, s.boundBody, crossOrigin(s.config.PublicURL), inAPI(s.authenticate), inAPI(s.limit), inAPI(s.validate))
+	e.Use(s.identify, s.observe, s.answerErrors, recoverPanics, s.boundBody, s.depart, crossOrigin(s.config.PublicURL), inAPI(s.authenticate), inAPI(s.limit), inAPI(s.validate))
 
 	e.GET("/", s.page)
 	s.authPages(e)
@@ -190,9 +192,8 @@ func (s *Server) live(next openapi.StrictHandlerFunc, _ string) openapi.StrictHa
 // Handler returns the server as a handler, for tests and for other listeners.
 func (s *Server) Handler() http.Handler { return s.echo }
 
-// Run answers on the listener until ctx ends, then stops accepting, gives what is in flight the drain
-// timeout, and cuts what is left. It closes the listener. The hub must stop when ctx ends, or streams
-// keep Run waiting.
+// Run answers on the listener until ctx ends, and then drains: it gives notice, stops accepting, ends streams, gives what is in
+// flight the rest of the drain timeout, and cuts what is left. It closes the listener. Call it once.
 func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler: s.echo, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
@@ -212,13 +213,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 		return fmt.Errorf("serving HTTP: %w", err)
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.DrainTimeout)
-	defer cancel()
-	err := server.Shutdown(drain)
-	if err != nil {
-		s.log.Warn().Err(err).Msg("requests did not end in time and are cut")
-		err = server.Close()
-	}
+	err := s.drain(ctx, server)
 	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
 		err = errors.Join(err, serveErr)
 	}

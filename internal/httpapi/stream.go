@@ -40,7 +40,7 @@ func (s *Server) streamExecution(c echo.Context, r openapi.ListExecutionEventsRe
 	defer closed()
 	watch, err := s.hub.Watch(ctx, r.Execution, after, logs)
 	if err != nil {
-		return streamError(err)
+		return notStarted(c, err)
 	}
 	defer watch.Close()
 	out, err := startSSE(c.Response())
@@ -106,7 +106,7 @@ func (s *Server) streamSummaries(c echo.Context) error {
 	defer closed()
 	watch, err := s.hub.WatchOrganization(ctx, p.OrganizationID)
 	if err != nil {
-		return streamError(err)
+		return notStarted(c, err)
 	}
 	defer watch.Close()
 	out, err := startSSE(c.Response())
@@ -141,10 +141,24 @@ func relaySummaries(watch *stream.OrganizationWatch, out *sse) (changed <-chan s
 	return changed, out.flush()
 }
 
-// streamError is why a stream does not begin.
-func streamError(err error) error {
+// notStarted answers for a stream of events that cannot be watched. Where streams have ended it is a stream that ends at once: an
+// EventSource comes back after one, and never after any answer but 200.
+func notStarted(c echo.Context, err error) error {
+	if !errors.Is(err, stream.ErrStopped) {
+		return err
+	}
+	out, err := startSSE(c.Response())
+	if err != nil {
+		return err
+	}
+	defer out.finish()
+	return out.moved()
+}
+
+// textError is why a text does not begin or breaks off.
+func textError(err error) error {
 	if errors.Is(err, stream.ErrStopped) {
-		return errs.E(errs.Unavailable, "This server is stopping.").Because(err)
+		return errDraining().Because(err)
 	}
 	return err
 }

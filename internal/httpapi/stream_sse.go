@@ -117,7 +117,7 @@ func (s *sse) follow(ctx context.Context, relay func() (changed <-chan struct{},
 	for {
 		changed, err := relay()
 		if err != nil {
-			return ended(err)
+			return s.ended(err)
 		}
 		if changed == nil {
 			changed = always
@@ -151,9 +151,20 @@ func (s *sse) comment() error {
 	return s.flush()
 }
 
+// moved sends the client to another server: it comes back at once, and not after the two seconds of other ends.
+func (s *sse) moved() error {
+	if err := s.write([]byte("retry: 250\n\n")); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
 // ended turns what ends a stream in an orderly way into nil: the client reconnects and learns the rest.
-func ended(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, stream.ErrStopped) || errs.Is(err, errs.NotFound) {
+func (s *sse) ended(err error) error {
+	if errors.Is(err, stream.ErrStopped) {
+		return s.moved()
+	}
+	if errors.Is(err, io.EOF) || errs.Is(err, errs.NotFound) {
 		return nil
 	}
 	return err

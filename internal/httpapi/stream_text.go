@@ -42,7 +42,7 @@ func (s *Server) followLogs(c echo.Context, r openapi.GetExecutionLogsRequestObj
 	defer closed()
 	watch, err := s.hub.Watch(ctx, r.Execution, 0, text.logs)
 	if err != nil {
-		return streamError(err)
+		return textError(err)
 	}
 	text.out = startLive(c.Response(), "text/plain; charset=utf-8")
 	defer text.out.finish()
@@ -75,12 +75,12 @@ func (f *textFollower) follow(ctx context.Context, watch *stream.Watch) error {
 			after := watch.Position()
 			watch.Close()
 			if watch, err = f.hub.Watch(ctx, f.executionID, after, f.logs); err != nil {
-				return streamError(err)
+				return textError(err)
 			}
 			continue
 		}
 		if err != nil {
-			return streamError(err)
+			return textError(err)
 		}
 		over, err := f.write(batch)
 		if err != nil || over {

@@ -39,6 +39,11 @@ func health(c echo.Context) error {
 
 // ready answers GET /readyz.
 func (s *Server) ready(c echo.Context) error {
+	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
+	s.leaving.watched.Store(true)
+	if s.leaving.on.Load() {
+		return c.JSON(http.StatusServiceUnavailable, unreadiness())
+	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), readyTimeout)
 	defer cancel()
 	checks := append([]Check{
@@ -56,7 +61,6 @@ func (s *Server) ready(c echo.Context) error {
 		}
 		answer.Checks = append(answer.Checks, openapi.ReadinessCheck{Name: check.Name, Ok: err == nil, Detail: detail})
 	}
-	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 	return c.JSON(status, answer)
 }
 

@@ -50,6 +50,6 @@
 //   - More than 1,000 summaries wait for a list's reader: reset.
 //   - The database is down: topics try again every second; watches that replay, or open, get the error.
 //   - An execution is deleted while it is watched: errs.NotFound within 5 s.
-//   - The process stops: ErrStopped everywhere. A reader resumes by position at any process on the same database.
+//   - The process stops (End): ErrStopped everywhere. A reader resumes by position at any process on the same database.
 //   - A reader's position is ahead of this process: it waits, and skips what it has seen.
 package stream

@@ -85,14 +85,20 @@ func New(c Config) (*Hub, error) {
 	return h, nil
 }
 
-// Run works until ctx ends, then ends every watch with ErrStopped and waits for what the hub has started.
-// An HTTP server that drains its requests needs this to happen first.
+// Run works until ctx ends, then ends every watch as End does and waits for what the hub has started.
 func (h *Hub) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return h.runChecks(ctx) })
 	g.Go(func() error { return h.runSummaries(ctx) })
 	err := g.Wait()
+	h.End()
+	h.wg.Wait()
+	return err
+}
 
+// End ends every watch with ErrStopped, which later ones get too, and returns how many streams are open. An HTTP server that drains
+// its requests calls it when nobody can come back to it. It does not wait.
+func (h *Hub) End() (streams int) {
 	h.mu.Lock()
 	h.stopped = true
 	for _, o := range h.organizations {
@@ -102,8 +108,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 	h.stop()
-	h.wg.Wait()
-	return err
+	return h.quota.total()
 }
 
 // Nudge says that these executions have changed. It is for commits of this process, which then need no

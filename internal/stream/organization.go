@@ -42,7 +42,7 @@ type OrganizationWatch struct {
 }
 
 // WatchOrganization follows the organization's executions from now on. When it returns, every later commit
-// will be seen. ErrStopped after the hub has stopped.
+// will be seen. ErrStopped after End.
 func (h *Hub) WatchOrganization(ctx context.Context, organizationID uuid.UUID) (*OrganizationWatch, error) {
 	w := &OrganizationWatch{
 		hub: h, organizationID: organizationID, changed: make(chan struct{}), pending: make(map[uuid.UUID][]byte),

@@ -72,3 +72,12 @@ func (q *quota) give(principal uuid.UUID) {
 		delete(q.open, principal)
 	}
 }
+
+func (q *quota) total() (n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, open := range q.open {
+		n += open
+	}
+	return n
+}

@@ -31,7 +31,7 @@ type Watch struct {
 
 // Watch follows an execution: first all that Logs lets pass after the sequence after, then live. The caller has
 // checked that the execution may be seen, and closes the watch. errs.NotFound if there is no such
-// execution, ErrStopped after the hub has stopped.
+// execution, ErrStopped after End.
 func (h *Hub) Watch(ctx context.Context, id uuid.UUID, after int64, logs Logs) (*Watch, error) {
 	t, err := h.join(id, after)
 	if err != nil {

@@ -494,3 +494,48 @@ func TestStop(t *testing.T) {
 	h.Nudge(x.id) // harmless
 	h.OnReset()
 }
+
+// TestEnd ends the watches of a hub that still runs, as a server does that drains.
+func TestEnd(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	h := b.hub(t, never)
+	x := b.execution(t)
+	w := b.watch(t, h, x.id, 0, Logs{})
+	collect(t, w, 1)
+	_, changed, err := w.Poll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := h.WatchOrganization(t.Context(), uuid.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer list.Close()
+	_, _, moved, err := list.Poll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, another := uuid.New(), uuid.New()
+	for _, principal := range []uuid.UUID{one, one, another} {
+		if _, err := h.Open(principal, KindText); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if n := h.End(); n != 3 {
+			t.Errorf("End() = %d, want 3", n)
+		}
+	}
+	<-changed
+	<-moved
+	if _, _, err := w.Poll(t.Context()); !errors.Is(err, ErrStopped) {
+		t.Errorf("Poll() = %v, want ErrStopped", err)
+	}
+	if _, _, _, err := list.Poll(); !errors.Is(err, ErrStopped) {
+		t.Errorf("Poll() of a list = %v, want ErrStopped", err)
+	}
+	if _, err := h.Watch(t.Context(), x.id, 0, Logs{}); !errors.Is(err, ErrStopped) {
+		t.Errorf("Watch() = %v, want ErrStopped", err)
+	}
+}
