@@ -121,6 +121,15 @@ WITH due AS MATERIALIZED (
 )
 DELETE FROM execution_timers t USING due d WHERE t.execution_id = d.execution_id RETURNING t.execution_id;
 
+-- name: QueueSignalSecrets :many
+-- After a secret of the workflow was set: who has read its secrets is to read what is newer. Who holds none yet, or is held by nobody, reads
+-- it anyway at its next claim. Index: executions_held.
+WITH readers AS MATERIALIZED (
+    SELECT e.id FROM executions e WHERE e.workflow_id = @workflow_id AND e.worker_id IS NOT NULL AND e.secrets_read
+    ORDER BY e.id FOR NO KEY UPDATE OF e
+)
+UPDATE executions e SET signal = e.signal + 1 FROM readers r WHERE e.id = r.id RETURNING e.id;
+
 -- name: QueueMisplaced :many
 -- Executions that are in no place. Between two transactions there are none, unless Foundry is wrong.
 -- Index: executions_queue_deadline, executions_unheld, execution_queue_pkey.

@@ -37,15 +37,18 @@ WHERE s.workflow_id = @workflow_id AND s.key = @key AND s.deleted_at IS NULL AND
 UPDATE secrets SET deleted_at = now() WHERE workflow_id = @workflow_id AND key = @key AND deleted_at IS NULL;
 
 -- name: SecretErase :execrows
--- Versions that are not newest, and those of deleted secrets, once no live execution and no sandbox needs them.
+-- Versions that are not newest, and those of deleted secrets, once no live execution and no sandbox needs them: one that was given a
+-- version masks it and all that were set later, also those of a secret that was deleted and made again. Ids of secrets ascend with time.
 -- Index: secrets_workflow, execution_secrets_pkey.
 WITH needed AS MATERIALIZED (
-    SELECT DISTINCT x.secret_id, x.version FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id
+    SELECT DISTINCT s.workflow_id, s.key, x.secret_id, x.version
+    FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id JOIN secrets s ON s.id = x.secret_id
 )
 UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
 FROM secrets s
 WHERE s.workflow_id = @workflow_id AND s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
-  AND NOT EXISTS (SELECT 1 FROM needed n WHERE n.secret_id = v.secret_id AND n.version = v.version);
+  AND NOT EXISTS (
+    SELECT 1 FROM needed n WHERE n.workflow_id = s.workflow_id AND n.key = s.key AND (v.secret_id, v.version) >= (n.secret_id, n.version));
 
 -- name: SecretReadLock :one
 -- Fences the read. No row: the claim is stale.
@@ -63,20 +66,22 @@ WITH newest AS (
 UPDATE executions SET secrets_read = true WHERE executions.id = @execution_id;
 
 -- name: SecretListPinned :many
--- What the execution was given, and what those were given in whose sandbox it goes on: own is false for what is of them only.
--- Index: execution_secrets_pkey.
+-- What the execution was given; and, with own false, what it only masks: what those were given in whose sandbox it goes on, and what was
+-- set after any of these. Index: execution_secrets_pkey, secrets_workflow.
 WITH RECURSIVE chain AS (
     SELECT e.id, e.sandbox_from FROM executions e WHERE e.id = @execution_id
     UNION ALL
     SELECT e.id, e.sandbox_from FROM chain c JOIN executions e ON e.id = c.sandbox_from
+), pinned AS (
+    SELECT s.workflow_id, s.key, x.secret_id, x.version, x.execution_id = @execution_id AS own
+    FROM chain c JOIN execution_secrets x ON x.execution_id = c.id JOIN secrets s ON s.id = x.secret_id
 )
 SELECT s.id, s.workflow_id, s.key, v.mask, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext,
-    bool_or(x.execution_id = @execution_id)::bool AS own
-FROM chain c
-JOIN execution_secrets x ON x.execution_id = c.id
-JOIN secrets s ON s.id = x.secret_id
-JOIN secret_versions v ON v.secret_id = x.secret_id AND v.version = x.version
-WHERE v.erased_at IS NULL GROUP BY s.id, v.secret_id, v.version ORDER BY s.key, v.version;
+    bool_or(p.own AND p.secret_id = v.secret_id AND p.version = v.version)::bool AS own
+FROM pinned p
+JOIN secrets s ON s.workflow_id = p.workflow_id AND s.key = p.key
+JOIN secret_versions v ON v.secret_id = s.id AND (v.secret_id, v.version) >= (p.secret_id, p.version)
+WHERE v.erased_at IS NULL GROUP BY s.id, v.secret_id, v.version ORDER BY s.key, v.secret_id, v.version;
 
 -- name: SecretTouch :exec
 -- When it was last used, to ten seconds, so that executions side by side do not wait for each other.
@@ -99,12 +104,14 @@ WHERE secret_id = @secret_id AND version = @version AND key_id = @old_key_id::te
 -- name: SecretEraseAll :execrows
 -- SecretErase for every workflow: what executions kept that have ended since. Index: secret_versions_key, execution_secrets_pkey.
 WITH needed AS MATERIALIZED (
-    SELECT DISTINCT x.secret_id, x.version FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id
+    SELECT DISTINCT s.workflow_id, s.key, x.secret_id, x.version
+    FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id JOIN secrets s ON s.id = x.secret_id
 )
 UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
 FROM secrets s
 WHERE s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
-  AND NOT EXISTS (SELECT 1 FROM needed n WHERE n.secret_id = v.secret_id AND n.version = v.version);
+  AND NOT EXISTS (
+    SELECT 1 FROM needed n WHERE n.workflow_id = s.workflow_id AND n.key = s.key AND (v.secret_id, v.version) >= (n.secret_id, n.version));
 
 -- name: MaskInsertMany :exec
 -- Written by the journal, in the transaction that moves the cursor past the lines that announced them.

@@ -106,7 +106,7 @@ func (e *Engine) drive(ctx context.Context, c queue.Claimed, fresh bool, g *give
 			return fmt.Errorf("loading the execution: %w", err)
 		}
 	}
-	set, nextMask, err := e.redaction(ctx, c, g, fresh)
+	set, nextMask, err := e.redaction(ctx, c, g, fresh, settled.Signal)
 	if errs.Is(err, secret.Altered) {
 		return e.failUnreadable(ctx, c, err)
 	}

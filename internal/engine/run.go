@@ -241,12 +241,17 @@ func (r *run) observe(e *journal.Entry) {
 	}
 }
 
-// learn takes in what others have decided and ends what must end. Decisions about approvals come before a cancel: whoever
-// decided was first, or would have been refused.
+// learn takes in what others have decided and ends what must end. What is to be masked comes before anything that is written. Decisions
+// about approvals come before a cancel: whoever decided was first, or would have been refused.
 func (r *run) learn(f queue.Facts) error {
 	if f.Signal <= r.facts.Signal {
 		return nil
 	}
+	newer, err := r.e.receiveNewer(r.ctx, r.c, r.given, f.Signal)
+	if err != nil {
+		return err
+	}
+	r.redact.Extend(newer...)
 	before := r.facts
 	r.facts = f
 	if err := r.takeDecisions(); err != nil {

@@ -25,6 +25,7 @@ const hidden = "***"
 // given is what one claim of an execution was given to keep secret. It outlives a reload.
 type given struct {
 	read   bool
+	signal int64 // of the facts that were known before the values were read
 	values []secret.Value
 	// unsealed are masks that could not be stored, since this process has no encryption keys.
 	unsealed []redact.Value
@@ -38,25 +39,50 @@ func (e *Engine) receive(ctx context.Context, c queue.Claimed, g *given) error {
 	if g.read || !c.HasSecrets && !c.Rerun || nothingRuns { // a rerun masks what its sandbox may hold, though the workflow has no secrets any more
 		return nil
 	}
-	values, err := e.Secrets.Read(ctx, secret.Reader{
-		ExecutionID: c.ID, Claim: c.Claim, OrganizationID: c.OrganizationID, WorkflowID: c.WorkflowID,
-		WorkerID: c.WorkerID, Worker: e.Host,
-	})
+	values, err := e.Secrets.Read(ctx, e.reader(c))
 	if err != nil {
 		return err
 	}
-	g.values, g.read = values, true
+	g.values, g.signal, g.read = values, c.Facts.Signal, true
 	return nil
 }
 
-// redaction is what the execution masks: its secrets, and what its commands have announced under earlier
-// claims. next is the number of the next mask.
-func (e *Engine) redaction(ctx context.Context, c queue.Claimed, g *given, fresh bool) (set *redact.Set, next int, err error) {
-	var values []redact.Value
-	for _, v := range g.values {
+// receiveNewer reads what the execution's secrets were changed to since it read them, if a signal may tell of that, and returns what of it
+// is masked. Its error is one of receive's.
+func (e *Engine) receiveNewer(ctx context.Context, c queue.Claimed, g *given, signal int64) ([]redact.Value, error) {
+	if len(g.values) == 0 || signal <= g.signal {
+		return nil, nil
+	}
+	newer, err := e.Secrets.ReadNewer(ctx, e.reader(c), g.values)
+	if err != nil {
+		return nil, err
+	}
+	g.values, g.signal = append(g.values, newer...), signal
+	return maskable(newer), nil
+}
+
+func (e *Engine) reader(c queue.Claimed) secret.Reader {
+	return secret.Reader{
+		ExecutionID: c.ID, Claim: c.Claim, OrganizationID: c.OrganizationID, WorkflowID: c.WorkflowID, WorkerID: c.WorkerID, Worker: e.Host,
+	}
+}
+
+// maskable are the texts of the values that are to be masked.
+func maskable(values []secret.Value) []redact.Value {
+	var texts []redact.Value
+	for _, v := range values {
 		if v.Mask {
-			values = append(values, v.Text)
+			texts = append(texts, v.Text)
 		}
+	}
+	return texts
+}
+
+// redaction is what the execution masks: its secrets, what they were changed to until the signal, and what its commands have announced under
+// earlier claims. next is the number of the next mask.
+func (e *Engine) redaction(ctx context.Context, c queue.Claimed, g *given, fresh bool, signal int64) (set *redact.Set, next int, err error) {
+	if _, err := e.receiveNewer(ctx, c, g, signal); err != nil {
+		return nil, 0, err
 	}
 	masks, next := slices.Clone(g.unsealed), 1
 	if !fresh {
@@ -66,7 +92,7 @@ func (e *Engine) redaction(ctx context.Context, c queue.Claimed, g *given, fresh
 		}
 		masks, next = append(masks, stored...), n
 	}
-	set = redact.NewSet(redact.New(values), masks...)
+	set = redact.NewSet(redact.New(maskable(g.values)), masks...)
 	set.Count(func(runs int) { e.metrics.redactions.Add(float64(runs)) })
 	return set, next, nil
 }
@@ -89,7 +115,7 @@ func (e *Engine) failUnreadable(ctx context.Context, c queue.Claimed, cause erro
 func (r *run) secretEnv(node int) (map[string]string, *execution.Failure) {
 	all := make(map[string]string, len(r.given.values))
 	for _, v := range r.given.values {
-		if !v.Former {
+		if !v.MaskOnly {
 			all[v.Key] = string(v.Text)
 		}
 	}

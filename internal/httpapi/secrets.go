@@ -4,6 +4,9 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/google/uuid"
 
 	"foundry/internal/auth"
 	"foundry/internal/errs"
@@ -11,6 +14,9 @@ import (
 	"foundry/internal/redact"
 	"foundry/internal/secret"
 )
+
+// signalTimeout is for telling what runs of a value that is stored already.
+const signalTimeout = 10 * time.Second
 
 func (h *handlers) ListSecrets(ctx context.Context, r openapi.ListSecretsRequestObject) (openapi.ListSecretsResponseObject, error) {
 	w, err := h.theWorkflow(ctx, r.Workflow, auth.SecretManage)
@@ -59,9 +65,19 @@ func (h *handlers) SetSecret(ctx context.Context, r openapi.SetSecretRequestObje
 	if err != nil {
 		return nil, err
 	}
+	if err := h.signalSecrets(ctx, w.ID); err != nil {
+		return nil, err
+	}
 	return openapi.SetSecret200JSONResponse{
 		Body: openapi.SecretStored{Key: r.Key, Version: version}, Headers: openapi.SetSecret200ResponseHeaders{ETag: revisionTag(version)},
 	}, nil
+}
+
+// signalSecrets has what runs mask what was set just now, also when who has set it is gone.
+func (h *handlers) signalSecrets(ctx context.Context, workflowID uuid.UUID) error {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), signalTimeout)
+	defer stop()
+	return h.queue.SignalSecrets(ctx, workflowID)
 }
 
 func (h *handlers) DeleteSecret(ctx context.Context, r openapi.DeleteSecretRequestObject) (openapi.DeleteSecretResponseObject, error) {
@@ -109,29 +125,45 @@ func (h *handlers) ImportSecrets(ctx context.Context, r openapi.ImportSecretsReq
 	}
 	assignments, faults := secret.ParseDotenv(r.Body.Text)
 	dry := valueOr(r.Params.DryRun, false)
-	answer := openapi.ImportSecrets200JSONResponse{DryRun: dry, Data: make([]openapi.SecretImportRow, 0, len(assignments)+len(faults))}
+	rows, changed, err := h.importAll(ctx, w.ID, assignments, known, dry)
+	if changed { // a part of it, perhaps
+		if failed := h.signalSecrets(ctx, w.ID); err == nil {
+			err = failed
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range faults {
+		rows = append(rows, openapi.SecretImportRow{Line: f.Line, Result: openapi.Invalid, Reason: new(asSentence(f.Message))})
+	}
+	slices.SortStableFunc(rows, func(a, b openapi.SecretImportRow) int { return a.Line - b.Line })
+	return openapi.ImportSecrets200JSONResponse{DryRun: dry, Data: rows}, nil
+}
+
+// importAll returns a row for each assignment, and whether anything was set, also with an error.
+func (h *handlers) importAll(
+	ctx context.Context, workflowID uuid.UUID, assignments []secret.Assignment, known map[string]bool, dry bool,
+) (rows []openapi.SecretImportRow, changed bool, err error) {
+	rows = make([]openapi.SecretImportRow, 0, len(assignments))
 	for _, a := range assignments {
 		row := openapi.SecretImportRow{Line: a.Line, Key: &a.Key, Result: openapi.New}
 		if known[a.Key] {
 			row.Result = openapi.Replaces
 		}
-		version, err := h.importOne(ctx, secret.Change{WorkflowID: w.ID, Key: a.Key, Value: a.Value, Mask: true}, dry)
+		version, err := h.importOne(ctx, secret.Change{WorkflowID: workflowID, Key: a.Key, Value: a.Value, Mask: true}, dry)
 		switch code := errs.CodeOf(err); {
 		case code == errs.Validation || code == errs.TooLarge:
 			row.Result, row.Reason = openapi.Invalid, new(errorOf(err).Message)
 		case err != nil:
-			return nil, err
+			return nil, changed, err
 		case !dry:
-			row.Version = &version
+			row.Version, changed = &version, true
 		}
 		known[a.Key] = known[a.Key] || err == nil
-		answer.Data = append(answer.Data, row)
+		rows = append(rows, row)
 	}
-	for _, f := range faults {
-		answer.Data = append(answer.Data, openapi.SecretImportRow{Line: f.Line, Result: openapi.Invalid, Reason: new(asSentence(f.Message))})
-	}
-	slices.SortStableFunc(answer.Data, func(a, b openapi.SecretImportRow) int { return a.Line - b.Line })
-	return answer, nil
+	return rows, changed, nil
 }
 
 func (h *handlers) importOne(ctx context.Context, c secret.Change, dry bool) (version int, err error) {

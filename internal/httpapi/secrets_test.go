@@ -179,6 +179,32 @@ func TestImportSecrets(t *testing.T) {
 	b.wantNoCanary(t)
 }
 
+// TestWhatRunsIsToldOfNewValues by a signal, once for each request that has set something.
+func TestWhatRunsIsToldOfNewValues(t *testing.T) {
+	t.Parallel()
+	b := setup(t, withKeys(t))
+	b.workflow(t, "one")
+	id := b.started(t, "one")
+	b.exec(t, "UPDATE executions SET worker_id = $2, secrets_read = true WHERE id = $1", id, b.worker(t, "active", 1, "1 minute"))
+	for _, c := range []struct {
+		method, path string
+		body         map[string]any
+		want         int
+	}{
+		{http.MethodPut, "/ONE", map[string]any{"value": "canary-one"}, 1},
+		{http.MethodPut, "/ONE", map[string]any{"value": "short"}, 1},
+		{http.MethodPost, "/import?dry_run=true", map[string]any{"text": "ONE=canary-one\n"}, 1},
+		{http.MethodPost, "/import", map[string]any{"text": "ONE=canary-one\nTWO=canary-two\n"}, 2},
+		{http.MethodPost, "/import", map[string]any{"text": "ONE=short\n"}, 2},
+		{http.MethodPost, "/ONE/reveal", nil, 2},
+	} {
+		b.call(t, c.method, secretsPath+c.path, c.body)
+		if got := pgtest.Get[int](t, b.pool, "SELECT signal FROM executions WHERE id = $1", id); got != c.want {
+			t.Errorf("after %s %s %v the signal is %d, want %d", c.method, c.path, c.body, got, c.want)
+		}
+	}
+}
+
 func TestImportStopsAtAHundredSecrets(t *testing.T) {
 	t.Parallel()
 	b := setup(t, withKeys(t))

@@ -39,6 +39,7 @@ INSERT INTO execution_data (execution_id, inputs) SELECT id, '{}' FROM x`, b.org
 	b.claim(worker, 5)
 	run(func() error { _, err := b.queue.PassDeadlines(t.Context()); return err })
 	run(func() error { _, err := b.queue.Held(t.Context(), worker); return err })
+	run(func() error { return b.queue.SignalSecrets(t.Context(), b.workflow) })
 	run(func() error { _, _, err := b.executions.QueuePosition(t.Context(), b.enqueue()); return err })
 	for _, c := range []struct{ query, want string }{
 		{"QueueClaim", "executions executions_pkey"},
@@ -46,6 +47,7 @@ INSERT INTO execution_data (execution_id, inputs) SELECT id, '{}' FROM x`, b.org
 		{"ExecutionDeadlinesDue", "executions_deadline"},
 		{"ExecutionQueueDeadlinesDue", "executions_queue_deadline"},
 		{"WorkerHeld", "executions_held"},
+		{"QueueSignalSecrets", "executions_held"},
 		{"ExecutionQueuePosition", "execution_queue"},
 	} {
 		for _, generic := range []bool{false, true} {

@@ -13,8 +13,8 @@ const (
 	maxMaskBytes = 256 << 10
 )
 
-// Set is what one execution masks: its secrets, and the masks that its commands
-// have announced so far. All writers of the execution share one Set; a mask
+// Set is what one execution masks: its secrets, what they were changed to since it started,
+// and the masks that its commands have announced so far. All writers of the execution share one Set; a mask
 // found by one of them holds for the next Write of every other. The zero Set is
 // empty and ready. A Set is safe for concurrent use and must not be copied.
 type Set struct {
@@ -55,6 +55,13 @@ func (s *Set) Refused() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.refused
+}
+
+// Extend adds values that the commands did not announce: they count for no limit.
+func (s *Set) Extend(values ...Value) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.patterns.Store(s.patterns.Load().With(values...))
 }
 
 // add makes v a mask and reports whether it is one now.

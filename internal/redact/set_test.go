@@ -76,6 +76,24 @@ func TestMasksAreBounded(t *testing.T) {
 	})
 }
 
+// TestValuesThatComeLaterHold: for writers that are there already, whatever the commands have announced.
+func TestValuesThatComeLaterHold(t *testing.T) {
+	t.Parallel()
+	set := NewSet(New([]Value{"secret-a"}))
+	w := NewWriter(set, Position{})
+	for i := range 1000 {
+		w.Write(fmt.Appendf(nil, "::add-mask::value-%d\n", i))
+	}
+	set.Extend()
+	set.Extend("secret-b", "secret-c")
+	if got := string(w.Write([]byte("secret-a secret-b c2VjcmV0LWM= value-999.\n"))); got != "*** *** *** ***.\n" {
+		t.Errorf("stored %q", got)
+	}
+	if set.Refused() != 0 {
+		t.Errorf("%d refused", set.Refused())
+	}
+}
+
 func TestWritersRunSideBySide(t *testing.T) {
 	t.Parallel()
 	const writers = 4

@@ -34,11 +34,12 @@ type Info struct {
 
 // Value is one version of a secret, decrypted. It never prints its text.
 type Value struct {
-	Key     string
-	Version int
-	Mask    bool
-	Former  bool // not given to the execution: only to be masked, since its sandbox may hold it
-	Text    redact.Value
+	ID       uuid.UUID // of the secret
+	Key      string
+	Version  int
+	Mask     bool
+	MaskOnly bool // not given to the execution: of before, its sandbox may hold it, or of later
+	Text     redact.Value
 }
 
 // CheckKey refuses what cannot, or must not, name an environment variable of a command.

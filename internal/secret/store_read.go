@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -24,14 +25,24 @@ type Reader struct {
 }
 
 // Read gives an execution its secrets: the newest at the first read, and those same versions at every
-// later one; and former values, of the executions in whose sandbox it goes on. One transaction checks the claim, pins the versions and writes an audit row for each;
+// later one. To be masked only, it gives those of the executions in whose sandbox it goes on, and all versions that were
+// set after one of these. One transaction checks the claim, pins the versions and writes an audit row for each;
 // nothing is decrypted before it has committed. errs.StaleClaim when the claim is gone; KeyMissing when
 // another process must do it, and then nothing was read or written; Altered when nobody can. The last two
 // name the secret.
 func (s *Store) Read(ctx context.Context, r Reader) ([]Value, error) {
+	return s.read(ctx, r, nil)
+}
+
+// ReadNewer gives what Read would give now and is not known from before: what was set since. Errors are those of Read.
+func (s *Store) ReadNewer(ctx context.Context, r Reader, known []Value) ([]Value, error) {
+	return s.read(ctx, r, known)
+}
+
+func (s *Store) read(ctx context.Context, r Reader, known []Value) ([]Value, error) {
 	var rows []dbsqlc.SecretListPinnedRow
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-		rows, err = s.readPinned(ctx, dbsqlc.New(tx), r)
+		rows, err = s.readPinned(ctx, dbsqlc.New(tx), r, known)
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -46,12 +57,12 @@ func (s *Store) Read(ctx context.Context, r Reader) ([]Value, error) {
 		if err != nil {
 			return nil, errs.E(errs.CodeOf(err), "The secret %s cannot be opened: it, or the row it stands in, was changed.", row.Key).Because(err)
 		}
-		values = append(values, Value{Key: row.Key, Version: int(row.Version), Mask: row.Mask, Former: !row.Own, Text: redact.Value(text)})
+		values = append(values, Value{ID: row.ID, Key: row.Key, Version: int(row.Version), Mask: row.Mask, MaskOnly: !row.Own, Text: redact.Value(text)})
 	}
 	return values, nil
 }
 
-func (s *Store) readPinned(ctx context.Context, q *dbsqlc.Queries, r Reader) ([]dbsqlc.SecretListPinnedRow, error) {
+func (s *Store) readPinned(ctx context.Context, q *dbsqlc.Queries, r Reader, known []Value) ([]dbsqlc.SecretListPinnedRow, error) {
 	decided, err := q.SecretReadLock(ctx, r.ExecutionID, r.Claim)
 	if err != nil {
 		return nil, err
@@ -62,14 +73,25 @@ func (s *Store) readPinned(ctx context.Context, q *dbsqlc.Queries, r Reader) ([]
 		}
 	}
 	rows, err := q.SecretListPinned(ctx, r.ExecutionID)
-	if err != nil || len(rows) == 0 {
+	if err != nil {
 		return nil, err
+	}
+	rows = slices.DeleteFunc(rows, func(row dbsqlc.SecretListPinnedRow) bool {
+		return slices.ContainsFunc(known, func(v Value) bool { return v.ID == row.ID && v.Version == int(row.Version) })
+	})
+	if len(rows) == 0 {
+		return nil, nil
 	}
 	for _, row := range rows {
 		if !s.keys.Has(row.KeyID) {
 			return nil, errs.E(KeyMissing, "The secret %s is encrypted with the key %q, which this process does not have.", row.Key, row.KeyID)
 		}
 	}
+	return rows, s.record(ctx, q, r, rows)
+}
+
+// record writes the audit rows of a read, and when the secrets were used.
+func (s *Store) record(ctx context.Context, q *dbsqlc.Queries, r Reader, rows []dbsqlc.SecretListPinnedRow) error {
 	audit := dbsqlc.AuditInsertSecretReadsParams{
 		OrganizationID: r.OrganizationID, WorkerID: &r.WorkerID, Worker: r.Worker,
 		WorkflowID: &r.WorkflowID, ExecutionID: &r.ExecutionID, Claim: r.Claim,
@@ -84,9 +106,9 @@ func (s *Store) readPinned(ctx context.Context, q *dbsqlc.Queries, r Reader) ([]
 		audit.Versions = append(audit.Versions, row.Version)
 	}
 	if err := q.AuditInsertSecretReads(ctx, audit); err != nil {
-		return nil, err
+		return err
 	}
-	return rows, q.SecretTouch(ctx, ids)
+	return q.SecretTouch(ctx, ids)
 }
 
 // Masks returns the values that the execution's commands have announced so far, and those of the executions in whose sandbox it goes on;

@@ -262,12 +262,17 @@ func TestReadKeepsTheVersionsOfTheFirstClaim(t *testing.T) {
 	if err != nil || !values[0].Mask {
 		t.Fatalf("got %v and %v, want both masked", values, err)
 	}
-	want(t, shown(values), []string{"ONE=one-old@1", "TWO=two-old@1"})
+	want(t, shown(values), []string{"ONE=one-old@1", "ONE=one-new@2", "ONE=one-shown@3", "TWO=two-old@1"})
+	for _, v := range values {
+		if given := v.Key == "TWO" || v.Version == 1; v.MaskOnly == given {
+			t.Errorf("%s@%d is only to be masked: %t", v.Key, v.Version, v.MaskOnly)
+		}
+	}
 	want(t, b.read(b.held()), []string{"ONE=one-shown@3", "THREE=three-new@1"})
 
 	reads := b.rows("SELECT target || ' ' || data || ' ' || actor FROM audit_log WHERE action = 'secret.read' AND execution_id = $1 ORDER BY id", r.ExecutionID)
 	want(t, reads, []string{
-		`ONE {"claim": 1, "version": 1} host`, `TWO {"claim": 1, "version": 1} host`, `ONE {"claim": 3, "version": 1} host`, `TWO {"claim": 3, "version": 1} host`,
+		`ONE {"claim": 1, "version": 1} host`, `TWO {"claim": 1, "version": 1} host`, `ONE {"claim": 3, "version": 1} host`, `ONE {"claim": 3, "version": 2} host`, `ONE {"claim": 3, "version": 3} host`, `TWO {"claim": 3, "version": 1} host`,
 	})
 	if info, err := b.store.Get(t.Context(), b.workflow, "ONE"); err != nil || info.LastUsedAt == nil {
 		t.Errorf("got %+v and %v, want the time of the last use", info, err)
@@ -314,15 +319,15 @@ func TestVersionsAreErasedWhenNobodyNeedsThem(t *testing.T) {
 	b.read(keeper)
 	b.set("KEY", "value-2")
 	b.set("KEY", "value-3")
-	want(t, b.kept(), []string{"KEY@1", "KEY@3"}) // nobody had read version 2
+	want(t, b.kept(), []string{"KEY@1", "KEY@2", "KEY@3"}) // who was given the first masks all that follow
 	sandbox := b.end(keeper, "kept")
 	b.end(live, "")
 	b.set("KEY", "value-4")
-	want(t, b.kept(), []string{"KEY@1", "KEY@4"})
+	want(t, b.kept(), []string{"KEY@1", "KEY@2", "KEY@3", "KEY@4"})
 	if err := b.store.Sweep(ctx); err != nil {
 		t.Fatal(err)
 	}
-	want(t, b.kept(), []string{"KEY@1", "KEY@4"})
+	want(t, b.kept(), []string{"KEY@1", "KEY@2", "KEY@3", "KEY@4"})
 	pgtest.Exec(t, b.pool, "UPDATE sandboxes SET state = 'destroyed', ended_at = now() WHERE id = $1", sandbox)
 	if err := b.store.Sweep(ctx); err != nil {
 		t.Fatal(err)

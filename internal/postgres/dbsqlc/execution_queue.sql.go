@@ -382,6 +382,36 @@ func (q *Queries) QueueReplace(ctx context.Context, id uuid.UUID) ([]uuid.UUID, 
 	return items, nil
 }
 
+const queueSignalSecrets = `-- name: QueueSignalSecrets :many
+WITH readers AS MATERIALIZED (
+    SELECT e.id FROM executions e WHERE e.workflow_id = $1 AND e.worker_id IS NOT NULL AND e.secrets_read
+    ORDER BY e.id FOR NO KEY UPDATE OF e
+)
+UPDATE executions e SET signal = e.signal + 1 FROM readers r WHERE e.id = r.id RETURNING e.id
+`
+
+// After a secret of the workflow was set: who has read its secrets is to read what is newer. Who holds none yet, or is held by nobody, reads
+// it anyway at its next claim. Index: executions_held.
+func (q *Queries) QueueSignalSecrets(ctx context.Context, workflowID uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, queueSignalSecrets, workflowID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const queueUnpark = `-- name: QueueUnpark :exec
 WITH parked AS (
     SELECT e.id FROM executions e WHERE e.id = $1 AND e.status = 'waiting'

@@ -101,15 +101,18 @@ func (q *Queries) SecretDelete(ctx context.Context, workflowID uuid.UUID, key st
 
 const secretErase = `-- name: SecretErase :execrows
 WITH needed AS MATERIALIZED (
-    SELECT DISTINCT x.secret_id, x.version FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id
+    SELECT DISTINCT s.workflow_id, s.key, x.secret_id, x.version
+    FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id JOIN secrets s ON s.id = x.secret_id
 )
 UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
 FROM secrets s
 WHERE s.workflow_id = $1 AND s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
-  AND NOT EXISTS (SELECT 1 FROM needed n WHERE n.secret_id = v.secret_id AND n.version = v.version)
+  AND NOT EXISTS (
+    SELECT 1 FROM needed n WHERE n.workflow_id = s.workflow_id AND n.key = s.key AND (v.secret_id, v.version) >= (n.secret_id, n.version))
 `
 
-// Versions that are not newest, and those of deleted secrets, once no live execution and no sandbox needs them.
+// Versions that are not newest, and those of deleted secrets, once no live execution and no sandbox needs them: one that was given a
+// version masks it and all that were set later, also those of a secret that was deleted and made again. Ids of secrets ascend with time.
 // Index: secrets_workflow, execution_secrets_pkey.
 func (q *Queries) SecretErase(ctx context.Context, workflowID uuid.UUID) (int64, error) {
 	result, err := q.db.Exec(ctx, secretErase, workflowID)
@@ -121,12 +124,14 @@ func (q *Queries) SecretErase(ctx context.Context, workflowID uuid.UUID) (int64,
 
 const secretEraseAll = `-- name: SecretEraseAll :execrows
 WITH needed AS MATERIALIZED (
-    SELECT DISTINCT x.secret_id, x.version FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id
+    SELECT DISTINCT s.workflow_id, s.key, x.secret_id, x.version
+    FROM masking_executions(NULL) AS m (id) JOIN execution_secrets x ON x.execution_id = m.id JOIN secrets s ON s.id = x.secret_id
 )
 UPDATE secret_versions v SET erased_at = now(), key_id = NULL, wrapped_key = NULL, ciphertext = NULL
 FROM secrets s
 WHERE s.id = v.secret_id AND v.erased_at IS NULL AND (v.version < s.latest_version OR s.deleted_at IS NOT NULL)
-  AND NOT EXISTS (SELECT 1 FROM needed n WHERE n.secret_id = v.secret_id AND n.version = v.version)
+  AND NOT EXISTS (
+    SELECT 1 FROM needed n WHERE n.workflow_id = s.workflow_id AND n.key = s.key AND (v.secret_id, v.version) >= (n.secret_id, n.version))
 `
 
 // SecretErase for every workflow: what executions kept that have ended since. Index: secret_versions_key, execution_secrets_pkey.
@@ -260,14 +265,16 @@ WITH RECURSIVE chain AS (
     SELECT e.id, e.sandbox_from FROM executions e WHERE e.id = $1
     UNION ALL
     SELECT e.id, e.sandbox_from FROM chain c JOIN executions e ON e.id = c.sandbox_from
+), pinned AS (
+    SELECT s.workflow_id, s.key, x.secret_id, x.version, x.execution_id = $1 AS own
+    FROM chain c JOIN execution_secrets x ON x.execution_id = c.id JOIN secrets s ON s.id = x.secret_id
 )
 SELECT s.id, s.workflow_id, s.key, v.mask, v.version, v.key_id::text AS key_id, v.wrapped_key::bytea AS wrapped_key, v.ciphertext::bytea AS ciphertext,
-    bool_or(x.execution_id = $1)::bool AS own
-FROM chain c
-JOIN execution_secrets x ON x.execution_id = c.id
-JOIN secrets s ON s.id = x.secret_id
-JOIN secret_versions v ON v.secret_id = x.secret_id AND v.version = x.version
-WHERE v.erased_at IS NULL GROUP BY s.id, v.secret_id, v.version ORDER BY s.key, v.version
+    bool_or(p.own AND p.secret_id = v.secret_id AND p.version = v.version)::bool AS own
+FROM pinned p
+JOIN secrets s ON s.workflow_id = p.workflow_id AND s.key = p.key
+JOIN secret_versions v ON v.secret_id = s.id AND (v.secret_id, v.version) >= (p.secret_id, p.version)
+WHERE v.erased_at IS NULL GROUP BY s.id, v.secret_id, v.version ORDER BY s.key, v.secret_id, v.version
 `
 
 type SecretListPinnedRow struct {
@@ -282,8 +289,8 @@ type SecretListPinnedRow struct {
 	Own        bool
 }
 
-// What the execution was given, and what those were given in whose sandbox it goes on: own is false for what is of them only.
-// Index: execution_secrets_pkey.
+// What the execution was given; and, with own false, what it only masks: what those were given in whose sandbox it goes on, and what was
+// set after any of these. Index: execution_secrets_pkey, secrets_workflow.
 func (q *Queries) SecretListPinned(ctx context.Context, executionID uuid.UUID) ([]SecretListPinnedRow, error) {
 	rows, err := q.db.Query(ctx, secretListPinned, executionID)
 	if err != nil {
