@@ -283,7 +283,7 @@ func TestEveryCommandIsExplained(t *testing.T) {
 // TestDocumentedCommandsExist tries every foundry command line of the pages, up to where it would be carried out.
 func TestDocumentedCommandsExist(t *testing.T) {
 	t.Parallel()
-	pages := []string{"../../README.md", "../../docs/ci.md", "../../docs/secrets.md", "../../docs/troubleshooting.md", "../../docs/workflows.md", "../../docs/api.md"}
+	pages := []string{"../../README.md", "../../docs/ci.md", "../../docs/secrets.md", "../../docs/troubleshooting.md", "../../docs/workflows.md", "../../docs/api.md", "../../docs/operations.md"}
 	tried := 0
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
