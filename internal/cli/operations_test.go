@@ -9,10 +9,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"foundry/internal/config"
 	"foundry/internal/pgtest"
 	"foundry/internal/postgres"
+	"foundry/internal/queue"
+	"foundry/internal/reconcile"
+	"foundry/internal/workflow"
 )
 
 // codeSpans are what a page has in code font on one line, fences excepted.
@@ -114,6 +118,34 @@ func TestOperationsNamesVariables(t *testing.T) {
 	for name := range environment() {
 		if name != "NO_COLOR" && !strings.Contains(readme, "`"+name+"`") {
 			t.Errorf("README.md does not name %s", name)
+		}
+	}
+}
+
+// TestOperationsTellsTheTimes compares the table of times with the constants that others may see.
+func TestOperationsTellsTheTimes(t *testing.T) {
+	t.Parallel()
+	page := readPage(t, "operations.md")
+	_, table, _ := strings.Cut(page, "### Times")
+	table, _, _ = strings.Cut(table, "\n## ")
+	for _, c := range []struct {
+		what   string
+		length time.Duration
+		row    string
+	}{
+		{"queue.DefaultLease", queue.DefaultLease, "| a worker's lease | 30 s |"},
+		{"a third of queue.DefaultLease", queue.DefaultLease / 3, "| its renewal | every third of the lease: 10 s |"},
+		{"two thirds of queue.DefaultLease", queue.DefaultLease * 2 / 3, "two thirds of it: 20 s |"},
+		{"reconcile.Every", reconcile.Every, "| sandboxes are reconciled | every 15 s;"},
+		{"reconcile.StopAfter", reconcile.StopAfter, "stopped, destroyed | after 10 min,"},
+		{"reconcile.ExpireAfter", reconcile.ExpireAfter, ", after 7 days |"},
+		{"workflow.DefaultQueueTimeout", workflow.DefaultQueueTimeout, "| 24 h, 24 h |"},
+		{"workflow.DefaultTimeout", workflow.DefaultTimeout, ", 24 h |"},
+	} {
+		said := regexp.MustCompile(`(\d+) (s|min|h|days)`).FindStringSubmatch(c.row)
+		unit := map[string]time.Duration{"s": time.Second, "min": time.Minute, "h": time.Hour, "days": 24 * time.Hour}[said[2]]
+		if n, err := strconv.Atoi(said[1]); err != nil || time.Duration(n)*unit != c.length || !strings.Contains(table, c.row) {
+			t.Errorf("%s is %s; the table of times in docs/operations.md should have %q and agree", c.what, c.length, c.row)
 		}
 	}
 }
