@@ -39,7 +39,7 @@ func until(t *testing.T, what string, condition func() bool) {
 func leader(t *testing.T, pool *pgxpool.Pool) int {
 	t.Helper()
 	return pgtest.Get[int](t, pool, `SELECT COALESCE(min(pid), 0) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-		WHERE d.datname = current_database() AND locktype = 'advisory' AND granted`)
+		WHERE d.datname = current_database() AND locktype = 'advisory' AND granted AND (classid::bigint << 32 | objid::bigint) = 7042025002`)
 }
 
 // connections is how many control planes have for requests.
