@@ -2,6 +2,10 @@
 -- The first statement of every transaction of the journal: locks, fences and numbers (protocols.md, 3).
 SELECT id, claim, signal, last_seq, (finished_at IS NOT NULL)::bool AS finished FROM executions WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 
+-- name: JournalSignal :one
+-- The signal of an execution, 0 of none. Index: executions_pkey.
+SELECT COALESCE(max(signal), 0)::bigint AS signal FROM executions WHERE id = @id;
+
 -- name: JournalAdvanceExecutions :exec
 -- An empty status leaves it as it is. A terminal one, and waiting, give the claim back.
 UPDATE executions e SET

@@ -88,6 +88,18 @@ func (q *Queries) JournalSetTimers(ctx context.Context, ids []uuid.UUID, dueMs [
 	return err
 }
 
+const journalSignal = `-- name: JournalSignal :one
+SELECT COALESCE(max(signal), 0)::bigint AS signal FROM executions WHERE id = $1
+`
+
+// The signal of an execution, 0 of none. Index: executions_pkey.
+func (q *Queries) JournalSignal(ctx context.Context, id uuid.UUID) (int64, error) {
+	row := q.db.QueryRow(ctx, journalSignal, id)
+	var signal int64
+	err := row.Scan(&signal)
+	return signal, err
+}
+
 const journalStoreResults = `-- name: JournalStoreResults :exec
 UPDATE execution_data d SET outputs = NULLIF(u.outputs, '')::jsonb, error = NULLIF(u.error, '')::jsonb
 FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS outputs, unnest($3::text[]) AS error) AS u
