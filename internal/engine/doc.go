@@ -42,11 +42,11 @@
 //     execution is loaded again under the same claim, and running commands are attached to.
 //   - The worker is drained, or cannot be sure of its lease: as with a lost claim; no signal is sent to any command. What was not
 //     durable yet never will be (journal.Session.Abandon), so that the engine which goes on reads all there is.
-//   - A sandbox was stopped, since its execution was parked for long or by somebody else: it is started again; what ran in it is
-//     found lost.
+//   - A sandbox was stopped, since its execution was parked for long or by somebody else: it is started again, also when that happens
+//     while the engine opens it; what ran in it is found lost.
 //   - The shim's supervisor died (lost): the node run is interrupted, not charged, and run again; after
 //     five interruptions the node fails with code infrastructure.
-//   - The sandbox is gone: its running node runs are interrupted, and a new one is made for what is
-//     still to run.
+//   - The sandbox is gone, which the provider must say twice with a pause between, at a takeover too: its running node runs are
+//     interrupted, and a new one is made for what is still to run.
 //   - The provider does not answer: asked again, with back-off, until the execution's timeout.
 package engine

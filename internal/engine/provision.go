@@ -40,11 +40,10 @@ func (r *run) makeSandbox(ctx context.Context, id uuid.UUID, readyAs string) (*m
 	var sb sandbox.Sandbox
 	create := func() (err error) {
 		if readyAs != "" {
-			m.info, err = r.e.Provider.Get(ctx, readyAs)
-		} else {
-			m.info, err = r.e.Provider.Create(ctx, r.sandboxSpec(id))
+			m.info, err = r.wake(ctx, readyAs)
+			return err
 		}
-		if err == nil {
+		if m.info, err = r.e.Provider.Create(ctx, r.sandboxSpec(id)); err == nil {
 			m.info, err = r.awaitReady(ctx, m.info)
 		}
 		return err
@@ -68,7 +67,7 @@ func (r *run) makeSandbox(ctx context.Context, id uuid.UUID, readyAs string) (*m
 	for _, s := range []struct {
 		name string
 		do   func() error
-	}{{"create", create}, {"shim", open}, {"files", files}} {
+	}{{"create", create}, {"shim", r.awake(ctx, &m.info, open)}, {"files", r.awake(ctx, &m.info, files)}} {
 		begun := time.Now()
 		err := r.insist(ctx, s.name, s.do)
 		if s.name == "create" {
@@ -117,14 +116,63 @@ func (r *run) insist(ctx context.Context, stage string, do func() error) error {
 	}
 }
 
-// awaitReady asks for the state until it is final.
+// awake is a stage that works in a sandbox which was ready before it. One that does not answer, or is not found, may have been stopped
+// since then, or be gone: its state is asked for, and it is started again, before the stage is repeated.
+func (r *run) awake(ctx context.Context, info *sandbox.Info, stage func() error) func() error {
+	return func() error {
+		err := stage()
+		if !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.NotFound) {
+			return err
+		}
+		found, unready := r.wake(ctx, info.ProviderID)
+		if unready != nil {
+			return unready
+		}
+		*info = found
+		if errs.Is(err, errs.NotFound) {
+			return errs.E(errs.Internal, "The sandbox is there, but something in it is not found.").Because(err)
+		}
+		return err
+	}
+}
+
+// wake waits until a sandbox that was there before is ready, and starts it if it was stopped. errs.NotFound means that it is gone.
+func (r *run) wake(ctx context.Context, providerID string) (sandbox.Info, error) {
+	info, err := r.look(ctx, providerID)
+	if err != nil {
+		return info, err
+	}
+	return r.awaitReady(ctx, info)
+}
+
+// look asks for the state of a sandbox that was there before. errs.NotFound means that the provider has said so twice, goneGap apart,
+// since once proves nothing (protocols.md, 7).
+func (r *run) look(ctx context.Context, providerID string) (sandbox.Info, error) {
+	info, err := r.e.Provider.Get(ctx, providerID)
+	if !errs.Is(err, errs.NotFound) {
+		return info, err
+	}
+	if !sleep(ctx, r.e.goneGap) {
+		return info, context.Cause(ctx)
+	}
+	return r.e.Provider.Get(ctx, providerID)
+}
+
+// awaitReady asks for the state until it is final, and starts a sandbox that was stopped.
 func (r *run) awaitReady(ctx context.Context, info sandbox.Info) (sandbox.Info, error) {
 	for pause := pauseFirst; ; pause = min(2*pause, time.Second) {
 		switch info.State {
 		case sandbox.Ready:
 			return info, nil
 		case sandbox.Stopped:
-			return r.e.Provider.Start(ctx, info.ProviderID)
+			next, err := r.e.Provider.Start(ctx, info.ProviderID)
+			switch {
+			case errs.Is(err, errs.NotFound): // which look makes sure of
+			case err != nil:
+				return info, err
+			case next.State == sandbox.Ready:
+				return next, nil
+			}
 		case sandbox.Failed:
 			return info, errs.E(errs.Invalid, "%s", info.Reason)
 		case sandbox.Destroying:
@@ -134,7 +182,7 @@ func (r *run) awaitReady(ctx context.Context, info sandbox.Info) (sandbox.Info, 
 		if !sleep(ctx, pause) {
 			return info, context.Cause(ctx)
 		}
-		next, err := r.e.Provider.Get(ctx, info.ProviderID)
+		next, err := r.look(ctx, info.ProviderID)
 		if err != nil {
 			return info, err
 		}
