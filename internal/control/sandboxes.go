@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 	"foundry/internal/reconcile"
 )
 
-// sandboxRetryMost bounds the pause between rounds that fail.
+// sandboxRetryMost bounds the pause after a round that fails.
 const sandboxRetryMost = 5 * time.Minute
 
 // Sandboxes is what the reconciler's loop needs.
@@ -36,7 +37,7 @@ func NewSandboxMetrics(provider string, r prometheus.Registerer) *SandboxMetrics
 	m := &SandboxMetrics{
 		provider: provider,
 		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "foundry_reconcile_rounds_total", Help: "Rounds of the sandbox reconciler, by outcome: ok, error, or refused in a copy of the database.",
+			Name: "foundry_reconcile_rounds_total", Help: "Rounds of the sandbox reconciler, by outcome: ok, partial when single sandboxes were left to the next, error, or refused in a copy of the database.",
 		}, []string{"outcome"}),
 		orphans: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "foundry_sandbox_orphans_destroyed_total", Help: "Sandboxes that were destroyed since no row knew them.",
@@ -62,18 +63,15 @@ func (m *SandboxMetrics) Observe(c reconcile.Call) {
 	m.calls.WithLabelValues(m.provider, c.Name, outcome).Inc()
 }
 
-// run makes rounds until ctx ends. One that fails is followed by a longer pause, up to five minutes.
+// run makes rounds until ctx ends.
 func (s *Sandboxes) run(ctx context.Context, l *Loops) {
 	pause := reconcile.Every
 	for {
 		err := s.round(ctx)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case err == nil:
-			pause = reconcile.Every
-		default:
-			pause = min(2*pause, sandboxRetryMost)
+		}
+		if pause = pauseAfter(pause, err); err != nil && !reconcile.IsLeft(err) {
 			l.Logger.Warn().Err(err).Dur("pause", pause).Msg("reconciling sandboxes failed; trying again")
 		}
 		timer := time.NewTimer(pause + rand.N(pause/4)) //nolint:gosec // jitter
@@ -86,19 +84,28 @@ func (s *Sandboxes) run(ctx context.Context, l *Loops) {
 	}
 }
 
-// round is one of the reconciler, with the secrets that its end frees.
+// pauseAfter is the pause after a round that returned err, where the one before it was pause: longer and longer, up to five minutes, when
+// the database or the list of sandboxes is not to be had. Single sandboxes change nothing: what they cannot do, the others can.
+func pauseAfter(pause time.Duration, err error) time.Duration {
+	if err == nil || reconcile.IsLeft(err) {
+		return reconcile.Every
+	}
+	return min(2*pause, sandboxRetryMost)
+}
+
+// round is one of the reconciler, with the secrets that its end frees: also those of sandboxes that have ended without it.
 func (s *Sandboxes) round(ctx context.Context) error {
 	err := s.Rest.Round(ctx)
 	outcome := "ok"
 	switch {
+	case err == nil:
 	case errs.Is(err, reconcile.Copied):
 		outcome = "refused"
-	case err != nil:
+	case reconcile.IsLeft(err):
+		outcome = "partial"
+	default:
 		outcome = "error"
 	}
 	s.Metrics.rounds.WithLabelValues(outcome).Inc()
-	if err != nil {
-		return err
-	}
-	return s.Erase(ctx)
+	return errors.Join(err, s.Erase(ctx))
 }

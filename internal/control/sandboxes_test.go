@@ -102,8 +102,58 @@ func TestRoundsAreCounted(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("counters (-want +got):\n%s", diff)
 	}
-	if erased != 2 {
-		t.Errorf("erased %d times, want 2", erased)
+	if erased != 4 {
+		t.Errorf("erased %d times, want 4", erased)
+	}
+}
+
+// TestOneSandboxSlowsNothingDown holds that a sandbox which cannot be destroyed keeps no other waiting, and no secret.
+func TestOneSandboxSlowsNothingDown(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	fake, registry := b.withSandboxes(b.one)
+	s := b.one.Sandboxes
+	erased := 0
+	var failure error
+	s.Erase = func(context.Context) error { erased++; return failure }
+	x := b.due()
+	if _, err := b.queue.PassDeadlines(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		pgtest.Exec(t, b.pool, `INSERT INTO sandboxes (id, execution_id, provider, host, provider_id, state, claim)
+			VALUES (gen_random_uuid(), $1, 'fake', 'here', 'p', 'destroying', 1)`, x)
+	}
+	fake.Inject(sandboxtest.Fault{Op: sandboxtest.OpDestroy, Before: errs.E(errs.Unavailable, "The provider does not answer."), Times: 3})
+	for range 2 {
+		err := s.round(t.Context())
+		if err == nil || pauseAfter(time.Minute, err) != reconcile.Every {
+			t.Errorf("after %v the pause is %s", err, pauseAfter(time.Minute, err))
+		}
+	}
+	if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM sandboxes WHERE state = 'destroyed'"); n != 1 || erased != 2 {
+		t.Errorf("%d sandboxes were destroyed, and secrets erased %d times; want 1 and 2", n, erased)
+	}
+	if n := counters(t, registry)["foundry_reconcile_rounds_total partial"]; n != 2 {
+		t.Errorf("%v rounds are counted as partial", n)
+	}
+	failure = errs.E(errs.Unavailable, "The database does not answer.")
+	fake.Inject(sandboxtest.Fault{Op: sandboxtest.OpDestroy, Before: failure})
+	if err := s.round(t.Context()); pauseAfter(time.Minute, err) != 2*time.Minute {
+		t.Errorf("after %v the pause is %s", err, pauseAfter(time.Minute, err))
+	}
+}
+
+func TestPauseAfterFailures(t *testing.T) {
+	t.Parallel()
+	pause, down := reconcile.Every, errs.E(errs.Unavailable, "The provider does not answer.")
+	for _, want := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute, 5 * time.Minute} {
+		if pause = pauseAfter(pause, down); pause != want {
+			t.Errorf("the pause is %s, want %s", pause, want)
+		}
+	}
+	if pause = pauseAfter(pause, nil); pause != reconcile.Every {
+		t.Errorf("the pause after a round that went well is %s", pause)
 	}
 }
 

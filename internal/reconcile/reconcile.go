@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,8 +68,8 @@ func New(c Config) *Reconciler {
 }
 
 // Round writes the intents that are due, carries out all that there are, and compares the provider's list with the rows. One sandbox
-// that cannot be dealt with does not hold up the others; the error says so. In a copy of the database nothing happens, and the
-// error is Copied.
+// that cannot be dealt with does not hold up the others; the error says so, and IsLeft of it is true when nothing else went wrong. In a
+// copy of the database nothing happens, and the error is Copied.
 func (r *Reconciler) Round(ctx context.Context) error {
 	r.round.Lock()
 	defer r.round.Unlock()
@@ -86,7 +87,23 @@ func (r *Reconciler) Round(ctx context.Context) error {
 	)
 }
 
-// each calls do for all rows of a list, several at once. It returns the first error.
+// leftError is that of a sandbox which is left to the next round.
+type leftError struct{ err error }
+
+func (e *leftError) Error() string { return e.err.Error() }
+func (e *leftError) Unwrap() error { return e.err }
+
+// IsLeft reports whether the error of a round is of single sandboxes only: the others were dealt with, and the next round meets these
+// again.
+func IsLeft(err error) bool {
+	if all, ok := err.(interface{ Unwrap() []error }); ok { // one of many is not enough
+		return !slices.ContainsFunc(all.Unwrap(), func(err error) bool { return !IsLeft(err) })
+	}
+	_, ok := errors.AsType[*leftError](err)
+	return ok
+}
+
+// each calls do for all rows of a list, several at once. It returns the error of the list, or else the first of a row.
 func (r *Reconciler) each(
 	ctx context.Context, list func(ctx context.Context, provider, host string, after uuid.UUID) ([]box, error), do func(context.Context, box) error,
 ) error {
@@ -94,7 +111,7 @@ func (r *Reconciler) each(
 	for after := uuid.Nil; ; {
 		boxes, err := list(ctx, r.Provider.Name(), r.Host, after)
 		if err != nil || len(boxes) == 0 {
-			return cmp.Or(first, err)
+			return cmp.Or(err, first)
 		}
 		after = boxes[len(boxes)-1].id
 		first = cmp.Or(first, r.all(ctx, boxes, do))
@@ -110,13 +127,15 @@ func (r *Reconciler) all(ctx context.Context, boxes []box, do func(context.Conte
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			ctx, cancel := context.WithTimeout(ctx, callTimeout)
+			call, cancel := context.WithTimeout(ctx, callTimeout)
 			defer cancel()
-			err := do(ctx, b)
-			if err != nil && ctx.Err() == nil {
-				r.Logger.Warn().Err(err).Str("sandbox_id", b.id.String()).Msg("a sandbox is left to the next round")
+			if err := do(call, b); err != nil {
+				if ctx.Err() == nil {
+					r.Logger.Warn().Err(err).Str("sandbox_id", b.id.String()).Msg("a sandbox is left to the next round")
+				}
+				return &leftError{err}
 			}
-			return err
+			return nil
 		})
 	}
 	return group.Wait()
