@@ -133,8 +133,10 @@ func (r *run) endCommand(ctx context.Context, sh machineShim, id uuid.UUID) {
 			}
 			// It has started meanwhile, or could not be sealed.
 		} else if err == nil || ctx.Err() != nil {
+			r.tail.heard(err == nil)
 			return
 		}
+		r.tail.heard(err == nil)
 		if err != nil {
 			r.log.Warn().Err(err).Str("node_run_id", id.String()).Msg("signaling a command; trying again")
 		}

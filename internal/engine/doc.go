@@ -32,8 +32,9 @@
 // output by the tailer's writers, and in outputs, summaries, failures and events by the loop before these are cut and stored.
 //
 // Failure cases:
-//   - A secret is encrypted with a key that this process lacks (secret.KeyMissing): nothing runs, and the worker gives
-//     the execution back. One that was stopped for good before it began needs no secrets and ends anywhere.
+//   - A secret is encrypted with a key that this process lacks (secret.KeyMissing), or the sandbox is on another machine (Elsewhere):
+//     nothing runs, and the worker gives the execution back. One that is to end by force (a second cancel, a passed deadline)
+//     needs neither and ends anywhere: its commands are interrupted, and the sweep of their host destroys the sandbox.
 //   - A secret or a stored mask was altered: the execution fails, with code secret; its sandbox is destroyed unread.
 //   - This process has no keys at all: masks cannot be sealed, hold in memory, and a warning says so.
 //   - The claim is lost (errs.StaleClaim): the engine stops at once and undoes nothing; commands
@@ -48,5 +49,6 @@
 //     five interruptions the node fails with code infrastructure.
 //   - The sandbox is gone, which the provider must say twice with a pause between, at a takeover too: its running node runs are
 //     interrupted, and a new one is made for what is still to run.
-//   - The provider does not answer: asked again, with back-off, until the execution's timeout.
+//   - The provider does not answer: asked again, with back-off, until the execution's timeout. When commands must end by force and their
+//     sandbox does not answer for forcedPatience, it is given up: they are interrupted, and end with it.
 package engine

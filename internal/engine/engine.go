@@ -94,24 +94,20 @@ func isEnded(err error) bool {
 // drive loads an execution and runs its loop. When it returns, none of its goroutines is left.
 func (e *Engine) drive(ctx context.Context, c queue.Claimed, fresh bool, g *given, facts <-chan queue.Facts, log zerolog.Logger) error {
 	if err := e.receive(ctx, c, g); err != nil {
-		if errs.Is(err, secret.Altered) {
-			return e.failUnreadable(ctx, c, err)
-		}
-		return err
+		return e.unable(ctx, c, c.Facts, err)
 	}
+	known := c.Facts
 	var settled execution.Settled
 	if !fresh {
 		var err error
 		if settled, err = e.Executions.Settle(ctx, c.ID, c.Claim); err != nil {
 			return fmt.Errorf("loading the execution: %w", err)
 		}
+		known = factsOf(settled)
 	}
 	set, nextMask, err := e.redaction(ctx, c, g, fresh, settled.Signal)
-	if errs.Is(err, secret.Altered) {
-		return e.failUnreadable(ctx, c, err)
-	}
 	if err != nil {
-		return err
+		return e.unable(ctx, c, known, err)
 	}
 	def, err := e.definitions.Get(ctx, c.WorkflowID, c.Version)
 	if err != nil && !errs.Is(err, errs.Validation) {
@@ -132,7 +128,7 @@ func (e *Engine) drive(ctx context.Context, c queue.Claimed, fresh bool, g *give
 	r.tail.masks.next = nextMask
 	if !fresh {
 		if err := r.load(settled); err != nil {
-			return fmt.Errorf("loading the execution: %w", err)
+			return e.unable(ctx, c, known, fmt.Errorf("loading the execution: %w", err))
 		}
 		fresh = !settled.Started
 	}

@@ -19,9 +19,7 @@ import (
 // load rebuilds the state of an execution that has been begun before, by this worker or another. Where
 // nothing of it had become durable, it only takes in the facts.
 func (r *run) load(settled execution.Settled) error {
-	r.facts = queue.Facts{
-		Signal: settled.Signal, Canceled: settled.CanceledAt != nil, CancelForced: settled.CancelForced, DeadlinePassed: settled.DeadlinePassed,
-	}
+	r.facts = factsOf(settled)
 	if !settled.Started && !r.c.Rerun || r.def.fault != nil {
 		return nil // without a text there are no nodes to tell its runs by: it is going to end
 	}
@@ -42,6 +40,10 @@ func (r *run) load(settled execution.Settled) error {
 	r.tail.refused = r.tail.stored > maxExecutionLog
 	r.recallFailures()
 	return r.recallSandbox()
+}
+
+func factsOf(s execution.Settled) queue.Facts {
+	return queue.Facts{Signal: s.Signal, Canceled: s.CanceledAt != nil, CancelForced: s.CancelForced, DeadlinePassed: s.DeadlinePassed}
 }
 
 // recall takes in one node run; those of a node come in the order of their attempts. One that was

@@ -93,6 +93,8 @@ func (m *machine) make(r *run, readyAs string) {
 				m.info = made.info // also of one that failed at a later stage, and must be destroyed
 			}
 			switch {
+			case errors.Is(context.Cause(making), errAborted) && len(r.active) > 0:
+				m.unreached(r)
 			case err == nil:
 				m.ready(r, made)
 			case readyAs != "" && errs.Is(err, errs.NotFound):

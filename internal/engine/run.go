@@ -35,8 +35,9 @@ type run struct {
 	nodes   []node            // by node
 	active  map[uuid.UUID]int // node runs that may have a command, by id; the value is the node
 	machine machine
-	ended   bool // the terminal entry is durable
-	parked  bool // the entry that gives the claim back until a signal or a time is durable
+	ended   bool        // the terminal entry is durable
+	parked  bool        // the entry that gives the claim back until a signal or a time is durable
+	forcing *time.Timer // until the sandbox is given up, if it does not answer
 
 	nodeSeen    bool // the first node run is durable, or was when the execution was loaded
 	failed      bool // a node has failed for good
@@ -186,6 +187,7 @@ func (r *run) loop(facts <-chan queue.Facts) error {
 		if r.park() {
 			return r.commit()
 		}
+		r.watchForced()
 		select {
 		case <-r.ctx.Done():
 			return context.Cause(r.ctx)
@@ -265,17 +267,12 @@ func (r *run) learn(f queue.Facts) error {
 }
 
 // cancel says what package graph is to make of the facts.
-func (r *run) cancel() graph.Cancel {
-	switch {
-	case r.facts.DeadlinePassed, r.facts.CancelForced:
-		return graph.Forced
-	case r.facts.Canceled:
-		return graph.Requested
-	}
-	return graph.NotCanceled
-}
+func (r *run) cancel() graph.Cancel { return urgency(r.facts) }
 
 func (r *run) stopTimers() {
+	if r.forcing != nil {
+		r.forcing.Stop()
+	}
 	for i := range r.nodes {
 		for _, t := range []*time.Timer{r.nodes[i].retrying, r.nodes[i].dueTimer} {
 			if t != nil {

@@ -34,6 +34,7 @@ type tailer struct {
 	outputs map[uuid.UUID]*output
 	done    map[uuid.UUID]bool // recorded to the end; the shim is told once
 	running bool
+	silent  time.Time          // since when the sandbox does not answer; zero while it does
 	machine context.Context    // of the sandbox that is followed
 	stop    context.CancelFunc // of the newest goroutine
 	ended   chan struct{}
@@ -87,7 +88,7 @@ func (t *tailer) reset() {
 	defer t.mu.Unlock()
 	clear(t.outputs)
 	clear(t.done)
-	t.running = false
+	t.running, t.silent = false, time.Time{}
 }
 
 // offsets says where to go on. ok is false, and the goroutine is to end, when there is nothing left.
@@ -123,6 +124,28 @@ func (t *tailer) close(id uuid.UUID) {
 	t.done[id] = true
 }
 
+// heard notes whether the sandbox has answered.
+func (t *tailer) heard(answer bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case answer:
+		t.silent = time.Time{}
+	case t.silent.IsZero():
+		t.silent = time.Now()
+	}
+}
+
+// silence is for how long the sandbox has not answered, 0 while it does.
+func (t *tailer) silence() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.silent.IsZero() {
+		return 0
+	}
+	return time.Since(t.silent)
+}
+
 func (t *tailer) run(ctx context.Context, sh machineShim) {
 	pause := pauseFirst
 	for {
@@ -131,6 +154,7 @@ func (t *tailer) run(ctx context.Context, sh machineShim) {
 			return
 		}
 		result, err := sh.Tail(ctx, offsets, tailWait)
+		t.heard(err == nil)
 		if err == nil {
 			err = t.takeAll(ctx, sh, result.Runs)
 		}

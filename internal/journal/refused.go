@@ -20,7 +20,7 @@ const refusalTries = 10
 // endInternal ends an execution whose data was refused, and returns what its callers get.
 func (j *Journal) endInternal(ctx context.Context, r right) error {
 	failure := &execution.Failure{Code: string(errs.Internal), Message: "Foundry could not store what the execution did."}
-	err := j.endBy(ctx, r, failure, func(end *Entry) error {
+	err := j.endBy(ctx, r, End{Status: execution.Failed, Failure: failure}, failure, func(end *Entry) error {
 		p := &pending{entry: end}
 		_, refused, err := j.persist(ctx, []*pending{p})
 		if err != nil {
@@ -37,31 +37,41 @@ func (j *Journal) endInternal(ctx context.Context, r right) error {
 // Fail ends an execution that no worker can go on with, together with what it leaves behind. Its errors are
 // those of Commit.
 func (j *Journal) Fail(ctx context.Context, executionID uuid.UUID, claim int64, failure execution.Failure) error {
-	return j.endBy(ctx, right{executionID, claim}, &failure, func(end *Entry) error {
-		end.Started = true
-		_, err := j.Commit(ctx, end)
+	return j.leave(ctx, right{executionID, claim}, End{Status: execution.Failed, Failure: &failure}, &failure)
+}
+
+// Force ends an execution as canceled or timed out, together with what it leaves behind, when its worker cannot reach that. failure
+// is the execution's and may be nil; lost is that of its commands. Its errors are those of Commit.
+func (j *Journal) Force(ctx context.Context, executionID uuid.UUID, claim int64, status execution.Status, failure *execution.Failure, lost execution.Failure) error {
+	return j.leave(ctx, right{executionID, claim}, End{Status: status, Failure: failure}, &lost)
+}
+
+func (j *Journal) leave(ctx context.Context, r right, end End, lost *execution.Failure) error {
+	return j.endBy(ctx, r, end, lost, func(last *Entry) error {
+		last.Started = true
+		_, err := j.Commit(ctx, last)
 		return err
 	})
 }
 
 // endBy has the entry written that ends an execution. When that is refused since a fact has changed, the entry is made anew.
-func (j *Journal) endBy(ctx context.Context, r right, failure *execution.Failure, write func(*Entry) error) error {
+func (j *Journal) endBy(ctx context.Context, r right, end End, lost *execution.Failure, write func(*Entry) error) error {
 	for try := 1; ; try++ {
-		end, err := j.refusal(ctx, r, failure)
+		last, err := j.refusal(ctx, r, end, lost)
 		if err != nil {
 			return err
 		}
-		if err = write(end); !errs.Is(err, errs.Conflict) || try == refusalTries {
+		if err = write(last); !errs.Is(err, errs.Conflict) || try == refusalTries {
 			return err
 		}
 	}
 }
 
-// refusal is the entry that ends an execution together with what it leaves behind: its unfinished
-// node runs are interrupted, and its sandboxes are to be destroyed, which a sweep does. Others than the holder of the claim
+// refusal is the entry that ends an execution together with what it leaves behind: its unfinished node runs are interrupted, with the
+// failure lost, but the waits of one that was canceled or timed out are canceled; its sandboxes are to be destroyed, which a sweep does. Others than the holder of the claim
 // write these rows too, and raise the signal with it: it is read first, so that the entry is refused with errs.Conflict
 // when what it was made of is not true any more.
-func (j *Journal) refusal(ctx context.Context, r right, failure *execution.Failure) (*Entry, error) {
+func (j *Journal) refusal(ctx context.Context, r right, end End, lost *execution.Failure) (*Entry, error) {
 	var signal int64
 	var runs []dbsqlc.NodeRunListRow
 	var sandboxes []dbsqlc.SandboxListByExecutionRow
@@ -79,30 +89,39 @@ func (j *Journal) refusal(ctx context.Context, r right, failure *execution.Failu
 	if err != nil {
 		return nil, err
 	}
-	entry := &Entry{ExecutionID: r.executionID, Claim: r.claim, Signal: signal, End: &End{Status: execution.Failed, Failure: failure}}
+	entry := &Entry{ExecutionID: r.executionID, Claim: r.claim, Signal: signal, End: &end}
 	for _, run := range runs {
 		if execution.NodeStatus(run.Status).Terminal() {
 			continue
 		}
+		status, failure := execution.NodeInterrupted, lost
+		if end.Status != execution.Failed && execution.NodeStatus(run.Status) == execution.NodeWaiting {
+			status, failure = execution.NodeCanceled, nil
+		}
 		entry.NodeRuns = append(entry.NodeRuns, NodeRun{
-			ID: run.ID, Key: run.NodeKey, Index: int(run.Index), Attempt: int(run.Attempt), Status: execution.NodeInterrupted, Failure: failure,
+			ID: run.ID, Key: run.NodeKey, Index: int(run.Index), Attempt: int(run.Attempt), Status: status, Failure: failure,
 		})
-		if err := entry.addError(event.NodeInterrupted, run.ID, failure); err != nil {
+		if err := entry.addEnd(event.Type("node."+string(status)), run.ID, failure); err != nil {
 			return nil, err
 		}
 	}
 	for _, s := range sandboxes { // those that are being destroyed, or are gone, stay as they are
 		entry.Sandboxes = append(entry.Sandboxes, Sandbox{
-			ID: s.ID, Provider: s.Provider, Host: s.Host, State: SandboxDestroying, Reason: failure.Message,
+			ID: s.ID, Provider: s.Provider, Host: s.Host, State: SandboxDestroying, Reason: lost.Message,
 		})
 	}
-	if err := entry.addError(event.ExecutionFailed, uuid.Nil, failure); err != nil {
+	if err := entry.addEnd(event.Type("execution."+string(end.Status)), uuid.Nil, end.Failure); err != nil {
 		return nil, err
 	}
 	return entry, nil
 }
 
-func (e *Entry) addError(t event.Type, nodeRun uuid.UUID, failure *execution.Failure) error {
+// addEnd adds the event of an end; nil is no failure.
+func (e *Entry) addEnd(t event.Type, nodeRun uuid.UUID, failure *execution.Failure) error {
+	if failure == nil {
+		e.Records = append(e.Records, Record{Type: t, NodeRunID: nodeRun})
+		return nil
+	}
 	data, err := json.Marshal(map[string]*execution.Failure{"error": failure})
 	if err != nil {
 		return fmt.Errorf("encoding an event: %w", err)
