@@ -43,6 +43,8 @@
 //     execution is loaded again under the same claim, and running commands are attached to.
 //   - The worker is drained, or cannot be sure of its lease: as with a lost claim; no signal is sent to any command. What was not
 //     durable yet never will be (journal.Session.Abandon), so that the engine which goes on reads all there is.
+//   - The lease is in doubt while a sandbox is made or opened: the call's error is that doubt (package sandbox, Fence), which is no
+//     failure of the provider; nothing is given up for it.
 //   - A sandbox was stopped, since its execution was parked for long or by somebody else: it is started again, also when that happens
 //     while the engine opens it; what ran in it is found lost.
 //   - The shim's supervisor died (lost): the node run is interrupted, not charged, and run again; after

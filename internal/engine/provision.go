@@ -13,7 +13,7 @@ import (
 	"foundry/internal/sandbox"
 )
 
-// insistFor is how long a stage is repeated that fails for a reason of no known kind.
+// insistFor is how long a stage is repeated that fails for reasons of no known kind, and for no other.
 const insistFor = time.Minute
 
 // made is a sandbox that is ready for commands, and how long its stages took.
@@ -83,7 +83,7 @@ func (r *run) makeSandbox(ctx context.Context, id uuid.UUID, readyAs string) (*m
 
 // insist repeats one stage of making a sandbox until it is done, is refused for good, or ctx ends.
 func (r *run) insist(ctx context.Context, stage string, do func() error) error {
-	told, since := "", time.Now()
+	told, since := "", time.Now() // since when its failures are of no known kind
 	for pause := pauseFirst; ; pause = min(2*pause, pauseMost) {
 		err := do()
 		if ctx.Err() != nil {
@@ -96,8 +96,11 @@ func (r *run) insist(ctx context.Context, stage string, do func() error) error {
 		case errs.Invalid, errs.NotFound:
 			return err
 		case sandbox.Quota:
-			reason = "The provider has no room."
+			reason, since = "The provider has no room.", time.Now()
+		case errs.StaleClaim: // the lease is in doubt: this run is about to be stopped, or goes on
+			reason, since = told, time.Now()
 		case errs.Unavailable, errs.Unknown:
+			since = time.Now()
 		default:
 			if time.Since(since) > insistFor {
 				return err

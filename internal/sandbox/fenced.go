@@ -16,7 +16,7 @@ type Permit func(ctx context.Context) (context.Context, context.CancelFunc, erro
 
 // Fence returns a provider that asks permit before every call, of its own and of the sandboxes it opens, reads included, and
 // that makes the call within the permit's context: what begins has the right, and nothing goes on for longer than the right lasts.
-// A call that the permit's end cuts short is an error of the call like any other whose context has ended. A nil permit allows everything.
+// A call that the permit's end cuts short returns the cause of that end, which says nothing of the provider. A nil permit allows everything.
 //
 // The points around the calls are provider.<method>, sandbox.<method>, and shim.<subcommand> for what Shim runs (package failpoint).
 // All these calls may be repeated, so all of them may be made twice.
@@ -32,15 +32,19 @@ type fencedProvider struct {
 	permit Permit
 }
 
-// fenced makes one call.
+// fenced makes one call. Whether one that the permit's end cut short has had its effect is not known.
 func fenced[T any](ctx context.Context, permit Permit, operation string, call func(context.Context) (T, error)) (T, error) {
-	ctx, done, err := permit(ctx)
+	right, done, err := permit(ctx)
 	if err != nil {
 		var none T
 		return none, err
 	}
 	defer done()
-	return failpoint.Call(ctx, operation, func() (T, error) { return call(ctx) })
+	answer, err := failpoint.Call(right, operation, func() (T, error) { return call(right) })
+	if err != nil && right.Err() != nil && ctx.Err() == nil {
+		err = context.Cause(right)
+	}
+	return answer, err
 }
 
 // fencedDo is fenced for a call without an answer.

@@ -112,6 +112,21 @@ func TestFenceBoundsCalls(t *testing.T) {
 	})
 }
 
+func TestFenceTellsTheEndOfTheRightFromThatOfTheCaller(t *testing.T) {
+	t.Parallel()
+	eachFenced(t, func(t *testing.T, _ string, f *fence, call func(context.Context) error) {
+		f.ended = errs.E(errs.StaleClaim, "The lease has run out.")
+		if err := call(t.Context()); !errs.Is(err, errs.StaleClaim) {
+			t.Errorf("a call that outlived the right says %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := call(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("a call that outlived its caller says %v", err)
+		}
+	})
+}
+
 func TestFencePoints(t *testing.T) {
 	t.Parallel()
 	injected := errors.New("injected")
@@ -182,6 +197,7 @@ type fence struct {
 	inner   *noting
 	refusal error
 	until   time.Time // zero: no bound
+	ended   error     // why the right ends as soon as it was given; nil: it does not
 
 	asked, done int
 }
@@ -194,6 +210,11 @@ func (f *fence) permit(ctx context.Context) (context.Context, context.CancelFunc
 	cancel := context.CancelFunc(func() {})
 	if !f.until.IsZero() {
 		ctx, cancel = context.WithDeadline(ctx, f.until)
+	}
+	if f.ended != nil {
+		ended, end := context.WithCancelCause(ctx)
+		end(f.ended)
+		ctx = ended
 	}
 	return ctx, func() { f.done++; cancel() }, nil
 }
