@@ -1,10 +1,12 @@
 -- name: SandboxUpsertMany :exec
--- Written by the journal: intents and results of calls to providers, with the claim they were made under.
-INSERT INTO sandboxes (id, execution_id, provider, host, provider_id, state, claim, isolation, reason, keep_until, ready_at, ended_at)
+-- Written by the journal: intents and results of calls to providers, with the claim they were made under. What an engine calls ready has
+-- the files of its execution's version. Index: executions_pkey.
+INSERT INTO sandboxes (id, execution_id, provider, host, provider_id, state, claim, isolation, reason, keep_until, ready_at, ended_at, files_version)
 SELECT u.id, u.execution_id, u.provider, u.host, NULLIF(u.provider_id, ''), u.state, u.claim, NULLIF(u.isolation, ''), NULLIF(u.reason, ''),
     CASE WHEN u.keep_ms > 0 THEN now() + u.keep_ms * interval '1 millisecond' END,
     CASE WHEN u.state = 'ready' THEN clock_timestamp() END,
-    CASE WHEN u.state IN ('destroyed', 'failed') THEN clock_timestamp() END
+    CASE WHEN u.state IN ('destroyed', 'failed') THEN clock_timestamp() END,
+    CASE WHEN u.state = 'ready' THEN (SELECT e.workflow_version FROM executions e WHERE e.id = u.execution_id) END
 FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@execution_ids::uuid[]) AS execution_id, unnest(@providers::text[]) AS provider,
     unnest(@hosts::text[]) AS host, unnest(@provider_ids::text[]) AS provider_id, unnest(@states::text[]) AS state,
     unnest(@claims::bigint[]) AS claim, unnest(@isolations::text[]) AS isolation, unnest(@reasons::text[]) AS reason,
@@ -12,7 +14,8 @@ FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@execution_ids::uuid[]) AS execu
 ON CONFLICT (id) DO UPDATE SET
     state = EXCLUDED.state, claim = EXCLUDED.claim, provider_id = COALESCE(EXCLUDED.provider_id, sandboxes.provider_id),
     isolation = COALESCE(EXCLUDED.isolation, sandboxes.isolation), reason = EXCLUDED.reason, keep_until = EXCLUDED.keep_until,
-    ready_at = COALESCE(sandboxes.ready_at, EXCLUDED.ready_at), ended_at = EXCLUDED.ended_at
+    ready_at = COALESCE(sandboxes.ready_at, EXCLUDED.ready_at), ended_at = EXCLUDED.ended_at,
+    files_version = COALESCE(EXCLUDED.files_version, sandboxes.files_version)
 WHERE sandboxes.state NOT IN ('destroying', 'destroyed', 'failed');
 
 -- name: SandboxFinish :execrows

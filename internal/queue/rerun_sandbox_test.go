@@ -12,6 +12,7 @@ import (
 	"foundry/internal/errs"
 	"foundry/internal/execution"
 	"foundry/internal/pgtest"
+	"foundry/internal/postgres/dbsqlc"
 	"foundry/internal/queue"
 )
 
@@ -76,6 +77,50 @@ func TestRerunThatNeverBeginsGivesTheSandboxBack(t *testing.T) {
 	if x := b.rerun(b.ask(of, in(queue.SandboxReuse))); strings.Join(x.Plan.ReusedKeys(), " ") != "fetch" {
 		t.Errorf("reused %q", x.Plan.ReusedKeys())
 	}
+}
+
+// TestWhoseFilesASandboxHas has reruns of two versions end before they begin: what goes on in the sandbox has its own files, and keeps
+// what the commands before have made of them.
+func TestWhoseFilesASandboxHas(t *testing.T) {
+	t.Parallel()
+	b := setupRerun(t)
+	defer b.check()
+	wantOld := func(want bool, what string, id uuid.UUID) {
+		t.Helper()
+		if old, err := dbsqlc.New(b.pool).RerunFilesOld(t.Context(), id); err != nil || old != want {
+			t.Errorf("%s: the files are of another version: %t, %v", what, old, err)
+		}
+	}
+	cancel := func(id uuid.UUID) uuid.UUID {
+		t.Helper()
+		if err := b.queue.Cancel(t.Context(), b.org, id, "me"); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	again := func(of uuid.UUID, change ...func(*queue.RerunRequest)) uuid.UUID {
+		t.Helper()
+		return b.rerun(b.ask(of, append(change, in(queue.SandboxReuse))...)).ID
+	}
+	of := b.past(execution.Failed, "fetch=failed")
+	sandbox := b.sandbox(of, "kept")
+	second := again(of)
+	wantOld(false, "version 2 after version 2", second)
+	b.version(rerunText)
+	third := again(cancel(second), latest)
+	wantOld(true, "version 3 after version 2", third)
+	third = again(cancel(third))
+	wantOld(true, "version 3 after one that has not begun", third)
+
+	pgtest.Exec(t, b.pool, "UPDATE sandboxes SET files_version = 3 WHERE id = $1", sandbox) // as its engine does once it has put them there
+	wantOld(false, "version 3 that has its files", third)
+	third = again(cancel(third))
+	wantOld(false, "version 3 after version 3", third)
+
+	pgtest.Exec(t, b.pool, "UPDATE sandboxes SET files_version = NULL WHERE id = $1", sandbox)
+	wantOld(true, "nobody knows which", third)
+	pgtest.Exec(t, b.pool, "INSERT INTO node_runs (id, execution_id, node_key, attempt, status, sandbox_id) VALUES (gen_random_uuid(), $1, 'fetch', 9, 'running', $2)", third, sandbox)
+	wantOld(false, "a command has begun", third)
 }
 
 // TestRerunsThatWantOneSandbox lets eight reruns want it at once.

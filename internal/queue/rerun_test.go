@@ -80,11 +80,12 @@ func (b *rerunBundle) end(id uuid.UUID, status execution.Status) {
 		INSERT INTO execution_events (day, execution_id, seq, type) SELECT execution_day(id), id, last_seq, 'execution.' || $2 FROM ended`, id, string(status))
 }
 
-// sandbox gives an execution a sandbox.
+// sandbox gives an execution a sandbox, which has the files of its version.
 func (b *rerunBundle) sandbox(execution uuid.UUID, state string) uuid.UUID {
 	b.t.Helper()
-	return pgtest.Get[uuid.UUID](b.t, b.pool, `INSERT INTO sandboxes (id, execution_id, provider, host, provider_id, state, claim, keep_until, ended_at)
-		VALUES (gen_random_uuid(), $1, 'local', 'host', 'p', $2, 3, now() + interval '1 hour', CASE WHEN $2 IN ('destroyed', 'failed') THEN now() END) RETURNING id`,
+	return pgtest.Get[uuid.UUID](b.t, b.pool, `INSERT INTO sandboxes (id, execution_id, provider, host, provider_id, state, claim, keep_until, ended_at, files_version)
+		SELECT gen_random_uuid(), id, 'local', 'host', 'p', $2, 3, now() + interval '1 hour', CASE WHEN $2 IN ('destroyed', 'failed') THEN now() END, workflow_version
+		FROM executions WHERE id = $1 RETURNING id`,
 		execution, state)
 }
 

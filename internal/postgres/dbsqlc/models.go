@@ -187,21 +187,22 @@ type Organization struct {
 }
 
 type Sandbox struct {
-	ID          uuid.UUID
-	ExecutionID uuid.UUID
-	Provider    string
-	Host        string
-	ProviderID  *string
-	State       string
-	Claim       int64
-	Isolation   *string
-	Reason      *string
-	KeepUntil   *time.Time
-	CreatedAt   time.Time
-	ReadyAt     *time.Time
-	EndedAt     *time.Time
-	UpSince     *time.Time
-	UpMs        int64
+	ID           uuid.UUID
+	ExecutionID  uuid.UUID
+	Provider     string
+	Host         string
+	ProviderID   *string
+	State        string
+	Claim        int64
+	Isolation    *string
+	Reason       *string
+	KeepUntil    *time.Time
+	CreatedAt    time.Time
+	ReadyAt      *time.Time
+	EndedAt      *time.Time
+	UpSince      *time.Time
+	UpMs         int64
+	FilesVersion *int32
 }
 
 type Secret struct {

@@ -13,13 +13,14 @@ import (
 
 const rerunFilesOld = `-- name: RerunFilesOld :one
 SELECT EXISTS (
-    SELECT 1 FROM executions e JOIN executions o ON o.id = e.sandbox_from
-    WHERE e.id = $1 AND o.workflow_version <> e.workflow_version AND NOT EXISTS (
+    SELECT 1 FROM executions e JOIN sandboxes b ON b.execution_id = e.id
+    WHERE e.id = $1 AND e.sandbox_from IS NOT NULL AND b.state NOT IN ('destroying', 'destroyed', 'failed')
+      AND b.files_version IS DISTINCT FROM e.workflow_version AND NOT EXISTS (
         SELECT 1 FROM node_runs n WHERE n.execution_id = e.id AND n.sandbox_id IS NOT NULL AND n.reused_from IS NULL))::bool AS old
 `
 
-// Whether the sandbox that the execution goes on in has the files of another version yet: before its first command.
-// Index: executions_pkey, node_runs_pkey.
+// Whether the sandbox that the execution goes on in has the files of another version yet: those of whatever was the last to be ready in it, and
+// of these executions any number may have ended before. Never after the first command. Index: executions_pkey, sandboxes_execution, node_runs_pkey.
 func (q *Queries) RerunFilesOld(ctx context.Context, id uuid.UUID) (bool, error) {
 	row := q.db.QueryRow(ctx, rerunFilesOld, id)
 	var old bool

@@ -541,11 +541,12 @@ func (q *Queries) SandboxStopped(ctx context.Context, id uuid.UUID) (int64, erro
 }
 
 const sandboxUpsertMany = `-- name: SandboxUpsertMany :exec
-INSERT INTO sandboxes (id, execution_id, provider, host, provider_id, state, claim, isolation, reason, keep_until, ready_at, ended_at)
+INSERT INTO sandboxes (id, execution_id, provider, host, provider_id, state, claim, isolation, reason, keep_until, ready_at, ended_at, files_version)
 SELECT u.id, u.execution_id, u.provider, u.host, NULLIF(u.provider_id, ''), u.state, u.claim, NULLIF(u.isolation, ''), NULLIF(u.reason, ''),
     CASE WHEN u.keep_ms > 0 THEN now() + u.keep_ms * interval '1 millisecond' END,
     CASE WHEN u.state = 'ready' THEN clock_timestamp() END,
-    CASE WHEN u.state IN ('destroyed', 'failed') THEN clock_timestamp() END
+    CASE WHEN u.state IN ('destroyed', 'failed') THEN clock_timestamp() END,
+    CASE WHEN u.state = 'ready' THEN (SELECT e.workflow_version FROM executions e WHERE e.id = u.execution_id) END
 FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::uuid[]) AS execution_id, unnest($3::text[]) AS provider,
     unnest($4::text[]) AS host, unnest($5::text[]) AS provider_id, unnest($6::text[]) AS state,
     unnest($7::bigint[]) AS claim, unnest($8::text[]) AS isolation, unnest($9::text[]) AS reason,
@@ -553,7 +554,8 @@ FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::uuid[]) AS execution_id, unnes
 ON CONFLICT (id) DO UPDATE SET
     state = EXCLUDED.state, claim = EXCLUDED.claim, provider_id = COALESCE(EXCLUDED.provider_id, sandboxes.provider_id),
     isolation = COALESCE(EXCLUDED.isolation, sandboxes.isolation), reason = EXCLUDED.reason, keep_until = EXCLUDED.keep_until,
-    ready_at = COALESCE(sandboxes.ready_at, EXCLUDED.ready_at), ended_at = EXCLUDED.ended_at
+    ready_at = COALESCE(sandboxes.ready_at, EXCLUDED.ready_at), ended_at = EXCLUDED.ended_at,
+    files_version = COALESCE(EXCLUDED.files_version, sandboxes.files_version)
 WHERE sandboxes.state NOT IN ('destroying', 'destroyed', 'failed')
 `
 
@@ -570,7 +572,8 @@ type SandboxUpsertManyParams struct {
 	KeepMs       []int64
 }
 
-// Written by the journal: intents and results of calls to providers, with the claim they were made under.
+// Written by the journal: intents and results of calls to providers, with the claim they were made under. What an engine calls ready has
+// the files of its execution's version. Index: executions_pkey.
 func (q *Queries) SandboxUpsertMany(ctx context.Context, arg SandboxUpsertManyParams) error {
 	_, err := q.db.Exec(ctx, sandboxUpsertMany,
 		arg.Ids,
