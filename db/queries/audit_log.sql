@@ -17,6 +17,3 @@ WHERE organization_id = @organization_id
   AND (sqlc.narg('workflow_id')::uuid IS NULL OR workflow_id = sqlc.narg('workflow_id'))
   AND (sqlc.narg('actor')::text IS NULL OR actor = sqlc.narg('actor'))
 ORDER BY id DESC LIMIT @lim;
-
--- name: AuditPrune :execrows
-DELETE FROM audit_log WHERE id IN (SELECT a.id FROM audit_log a WHERE a.time < now() - interval '400 days' ORDER BY a.id LIMIT 1000);

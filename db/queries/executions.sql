@@ -24,14 +24,20 @@ WITH workflow AS (
 SELECT number, queued_at FROM execution;
 
 -- name: ExecutionGet :one
--- Index: executions_pkey.
+-- One whose history was dropped counts as gone, also before its row is. Index: executions_pkey.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.claim, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at, e.rerun_of,
     d.inputs, d.outputs, d.error
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
-WHERE e.id = @id AND e.organization_id = @organization_id;
+WHERE e.id = @id AND e.organization_id = @organization_id
+  AND to_regclass('execution_events_' || to_char(execution_day(e.id), 'YYYYMMDD')) IS NOT NULL;
+
+-- name: ExecutionExpired :one
+-- Whether the day of an id is so long ago that it had its partition, and has it no more. Partitions are made for yesterday and later.
+SELECT (@day::date < (now() AT TIME ZONE 'UTC')::date - 1
+    AND to_regclass('execution_events_' || to_char(@day::date, 'YYYYMMDD')) IS NULL)::bool AS expired;
 
 -- name: ExecutionList :many
 -- The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time), at most 201. The page's

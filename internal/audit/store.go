@@ -72,12 +72,3 @@ func (s *Store) List(ctx context.Context, p ListParams) ([]Record, error) {
 	}
 	return list, nil
 }
-
-// Prune deletes rows older than 400 days, at most 1,000 a call, and returns how many.
-func (s *Store) Prune(ctx context.Context) (int, error) {
-	n, err := s.q.AuditPrune(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("pruning the audit record: %w", err)
-	}
-	return int(n), nil
-}

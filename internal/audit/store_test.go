@@ -170,20 +170,3 @@ func targets(t *testing.T, store *audit.Store, p audit.ListParams, size int) (al
 		p.Before = &page[size-1].ID
 	}
 }
-
-func TestPrune(t *testing.T) {
-	t.Parallel()
-	pool := pgtest.Pool(t)
-	store := audit.NewStore(pool)
-	pgtest.Exec(t, pool, `INSERT INTO audit_log (id, organization_id, actor_kind, actor, action, time)
-		SELECT gen_random_uuid(), gen_random_uuid(), 'user', 'a', 'workflow.create', now() - CASE WHEN n <= 1001 THEN interval '401 days' ELSE interval '399 days' END
-		FROM generate_series(1, 1003) AS n`)
-	for _, want := range []int{1000, 1, 0} {
-		if n, err := store.Prune(t.Context()); err != nil || n != want {
-			t.Errorf("pruned %d, %v, want %d", n, err, want)
-		}
-	}
-	if n := pgtest.Get[int](t, pool, "SELECT count(*) FROM audit_log"); n != 2 {
-		t.Errorf("%d entries are left, want 2", n)
-	}
-}

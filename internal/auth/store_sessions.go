@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// SessionLife is how long a session lasts at most; without a request it ends after sessionIdle.
+	// SessionLife is how long a session lasts at most; without a request it ends after SessionIdle.
 	SessionLife = 30 * 24 * time.Hour
-	sessionIdle = 7 * 24 * time.Hour
+	SessionIdle = 7 * 24 * time.Hour
 
 	linkLife       = 10 * time.Minute
 	userAgentChars = 400
@@ -67,7 +67,7 @@ func start(ctx context.Context, tx pgx.Tx, q *dbsqlc.Queries, p startParams) (Se
 	if err != nil {
 		return Session{}, err
 	}
-	if err := q.SessionDeleteEnded(ctx, p.Person.ID, sessionIdle.Seconds()); err != nil {
+	if err := q.SessionDeleteEnded(ctx, p.Person.ID, SessionIdle.Seconds()); err != nil {
 		return Session{}, err
 	}
 	session := Session{
@@ -96,7 +96,7 @@ func (s *Store) AuthenticateSession(ctx context.Context, presented string) (Prin
 	if !ok {
 		return Principal{}, ended
 	}
-	row, err := s.q.SessionByHash(ctx, hash[:], sessionIdle.Seconds())
+	row, err := s.q.SessionByHash(ctx, hash[:], SessionIdle.Seconds())
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Principal{}, ended
 	}
@@ -111,7 +111,7 @@ func (s *Store) AuthenticateSession(ctx context.Context, presented string) (Prin
 
 // Sessions returns those of the user that have not ended, newest first, at most 200.
 func (s *Store) Sessions(ctx context.Context, userID uuid.UUID) ([]SessionInfo, error) {
-	rows, err := s.q.SessionList(ctx, userID, sessionIdle.Seconds())
+	rows, err := s.q.SessionList(ctx, userID, SessionIdle.Seconds())
 	if err != nil {
 		return nil, fmt.Errorf("listing sessions: %w", err)
 	}

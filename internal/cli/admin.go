@@ -31,7 +31,7 @@ func (a *app) adminCommand() *cobra.Command {
 	}
 	token.Flags().StringVar(&name, "name", name, "what the token is for")
 	token.Flags().DurationVar(&expiry, "expires", 0, "how long it is valid, such as 720h; for ever unless given")
-	return commands(&cobra.Command{Use: "admin", Short: "Look after an installation"}, token, a.adminUserCommand())
+	return commands(&cobra.Command{Use: "admin", Short: "Look after an installation"}, token, a.adminUserCommand(), a.adminPurgeCommand())
 }
 
 func (a *app) token(ctx context.Context, name string, expiry time.Duration) error {

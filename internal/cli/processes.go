@@ -65,7 +65,7 @@ func controlPlane(c config.Serve) devstack.ControlPlane {
 	return devstack.ControlPlane{
 		DatabaseURL: string(c.Database.URL), DirectURL: string(c.Database.Direct), RevealOff: c.Reveal.Switch == config.Off,
 		Version: version().Version, Environment: string(c.Environment), Drain: c.Drain.Timeout, PublicURL: string(c.PublicURL),
-		Lease: time.Duration(c.Lease), Sandbox: c.Sandbox,
+		Lease: time.Duration(c.Lease), Sandbox: c.Sandbox, RetentionDays: int(c.Retention.Days),
 	}
 }
 

@@ -56,6 +56,12 @@ type Drain struct {
 	Timeout time.Duration `env:"FOUNDRY_DRAIN_TIMEOUT" envDefault:"20s"`
 }
 
+// Retention is how long history is kept.
+type Retention struct {
+	// Days after everything of a day has ended, its history goes. 0: never.
+	Days RetentionDays `env:"FOUNDRY_RETENTION_DAYS" envDefault:"30"`
+}
+
 // Serve is the configuration of the control plane.
 type Serve struct {
 	Common
@@ -64,6 +70,7 @@ type Serve struct {
 	Sandbox   Sandbox // that of the workers, to look after what they leave
 	Secrets   Secrets
 	Reveal    Reveal
+	Retention Retention
 	Port      Port      `env:"PORT" envDefault:"8080"`
 	PublicURL PublicURL `env:"FOUNDRY_PUBLIC_URL"`
 	// Environment is the installation's name, which people are shown.
@@ -93,6 +100,8 @@ type Dev struct {
 	// Secrets are empty: the installation makes a key of its own.
 	Secrets Secrets
 	Reveal  Reveal
+	// Retention is of `admin purge`, too.
+	Retention Retention
 	// URL is the database to use. Empty: a development server is found or fetched.
 	URL    DatabaseURL `env:"DATABASE_URL"`
 	Direct DatabaseURL `env:"DATABASE_URL_DIRECT"`

@@ -25,7 +25,7 @@ func TestDefaults(t *testing.T) {
 	environ := map[string]string{"DATABASE_URL": dbURL, "PORT": "", "UNRELATED": "x"}
 
 	serve, err := load[Serve](environ)
-	if want := (Serve{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8080, Reveal: Reveal{On}, Environment: "production", Lease: lease}); err != nil || serve != want {
+	if want := (Serve{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8080, Reveal: Reveal{On}, Retention: Retention{30}, Environment: "production", Lease: lease}); err != nil || serve != want {
 		t.Errorf("Serve: %v %s", err, cmp.Diff(want, serve))
 	}
 	worker, err := load[Worker](environ)
@@ -33,7 +33,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("Worker: %v %s", err, cmp.Diff(want, worker))
 	}
 	dev, err := load[Dev](nil)
-	if want := (Dev{Common: common, Drain: drain, Sandbox: sandbox, Slots: 32, Reveal: Reveal{On}, Lease: lease / 3}); err != nil || dev != want {
+	if want := (Dev{Common: common, Drain: drain, Sandbox: sandbox, Slots: 32, Reveal: Reveal{On}, Retention: Retention{30}, Lease: lease / 3}); err != nil || dev != want {
 		t.Errorf("Dev: %v %s", err, cmp.Diff(want, dev))
 	}
 }
@@ -45,7 +45,7 @@ func TestEverythingSet(t *testing.T) {
 		"FOUNDRY_SANDBOX": "local", "FOUNDRY_LOCAL_SANDBOX": "process", "FOUNDRY_STATE_DIR": "/s",
 		"FOUNDRY_KEEP_SANDBOX": "on-failure", "FOUNDRY_DRAIN_TIMEOUT": "3s", "FOUNDRY_WORKER_SLOTS": "4", "FOUNDRY_PG_BIN": "/pg/bin",
 		"FOUNDRY_PUBLIC_URL": "https://foundry.example/", "FOUNDRY_ENCRYPTION_KEYS": "k:AAAA", "FOUNDRY_REVEAL": "off",
-		"FOUNDRY_WORKER_LEASE": "2s",
+		"FOUNDRY_WORKER_LEASE": "2s", "FOUNDRY_RETENTION_DAYS": "0",
 	}
 	want := Dev{
 		Common: Common{LogLevel{zerolog.DebugLevel}}, Drain: Drain{3 * time.Second},
@@ -96,6 +96,15 @@ func TestMistakes(t *testing.T) {
 		for _, value := range []string{"foundry.example", "ftp://x", "http://", "http://x/?a=b"} {
 			_, err := load[Dev](map[string]string{"FOUNDRY_PUBLIC_URL": value})
 			if err == nil || !strings.HasPrefix(err.Error(), "FOUNDRY_PUBLIC_URL must be") {
+				t.Errorf("%s: %v", value, err)
+			}
+		}
+	})
+	t.Run("retention", func(t *testing.T) {
+		t.Parallel()
+		for _, value := range []string{"-1", "3651", "30d"} {
+			_, err := load[Serve](map[string]string{"DATABASE_URL": dbURL, "FOUNDRY_RETENTION_DAYS": value})
+			if want := "FOUNDRY_RETENTION_DAYS must be a whole number of days between 0 and 3650."; err == nil || err.Error() != want {
 				t.Errorf("%s: %v", value, err)
 			}
 		}

@@ -36,6 +36,19 @@ func (s *Slots) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// RetentionDays is a number of days, at most 3650; 0 is for ever.
+type RetentionDays int
+
+// UnmarshalText reads a number of days.
+func (d *RetentionDays) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 0 || n > 3650 {
+		return wants("must be a whole number of days between 0 and 3650")
+	}
+	*d = RetentionDays(n)
+	return nil
+}
+
 // LogLevel is a level of zerolog.
 type LogLevel struct{ zerolog.Level }
 

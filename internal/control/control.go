@@ -37,6 +37,7 @@ type Config struct {
 	// lease, queue.DefaultLease unless set.
 	Lease      time.Duration
 	Sandboxes  *Sandboxes // nil: no sandbox can be reached from here
+	Retention  *Retention // nil: nothing is taken away
 	Logger     zerolog.Logger
 	Registerer prometheus.Registerer // nil registers nothing
 }
@@ -95,6 +96,9 @@ func (l *Loops) lead(ctx context.Context) error {
 	defer stop()
 	if l.Sandboxes != nil { // calls to a provider take their time, and must not hold up the rounds
 		beside.Go(func() { l.Sandboxes.run(ctx, l) })
+	}
+	if l.Retention != nil { // neither must a day with many executions
+		beside.Go(func() { l.Retention.run(ctx, l) })
 	}
 	return l.tick(ctx, conn)
 }

@@ -5,6 +5,7 @@
 //	      ▼
 //	every second: ping the lock's connection ─▶ partitions (hourly) ─▶ deadlines ─▶ timers ─▶ reaper
 //	beside it:    sandboxes (package reconcile), which waits for providers and holds nobody up
+//	              what is old (package retention), hourly, likewise
 //	      │ an error: the lock or the database is lost
 //	      └──▶ give everything up, begin again
 //

@@ -21,6 +21,7 @@ import (
 	"foundry/internal/postgres"
 	"foundry/internal/queue"
 	"foundry/internal/reconcile"
+	"foundry/internal/retention"
 	"foundry/internal/sandbox"
 	"foundry/internal/secret"
 	"foundry/internal/stream"
@@ -46,6 +47,8 @@ type ControlPlane struct {
 	Lease       time.Duration // the workers'; 0: the default
 	// Sandbox is how sandboxes are reached from here; the zero value: they are not, and are left to the workers.
 	Sandbox config.Sandbox
+	// RetentionDays is how long history is kept; 0: for ever.
+	RetentionDays int
 	// Drain is how long its HTTP server may take to end.
 	Drain time.Duration
 }
@@ -114,7 +117,7 @@ func (c ControlPlane) run(ctx context.Context, pool *pgxpool.Pool, d *departure)
 	}
 	loops := control.New(control.Config{
 		DirectURL: c.DirectURL, Queue: executions, Events: event.NewStore(pool), Lease: c.Lease, Logger: part(c.Log, "control"), Registerer: registry,
-		Sandboxes: c.sandboxes(ctx, pool, secrets, registry),
+		Sandboxes: c.sandboxes(ctx, pool, secrets, registry), Retention: c.retention(registry),
 	})
 	above, below := lifecycle.NewGroup(ctx), lifecycle.NewGroup(context.WithoutCancel(ctx))
 	below.Go("streams", hub.Run)
@@ -151,6 +154,14 @@ func (c ControlPlane) sandboxes(ctx context.Context, pool *pgxpool.Pool, secrets
 			Store: reconcile.NewStore(pool), Provider: sandbox.Fence(provider, nil), Host: provider.place, Logger: log, Observe: metrics.Observe,
 		}),
 		Erase: secrets.Sweep, Metrics: metrics,
+	}
+}
+
+// retention prepares what takes away what is old.
+func (c ControlPlane) retention(registry prometheus.Registerer) *control.Retention {
+	return &control.Retention{
+		Purger: retention.New(retention.Config{DirectURL: c.DirectURL, Log: part(c.Log, "retention"), Gentle: true}),
+		Days:   c.RetentionDays, Metrics: control.NewRetentionMetrics(registry),
 	}
 }
 

@@ -82,3 +82,8 @@ func Day(id uuid.UUID) time.Time {
 	ms := int64(id[0])<<40 | int64(id[1])<<32 | int64(id[2])<<24 | int64(id[3])<<16 | int64(id[4])<<8 | int64(id[5])
 	return time.UnixMilli(ms).UTC().Truncate(24 * time.Hour)
 }
+
+// DayIDs returns the range of the ids of a UTC day: from first to below, which is left out.
+func DayIDs(day time.Time) (first, below uuid.UUID) {
+	return FirstID(day), FirstID(day.AddDate(0, 0, 1))
+}

@@ -25,11 +25,12 @@ func NewStore(pool *pgxpool.Pool) *Store {
 	return &Store{q: dbsqlc.New(pool)}
 }
 
-// Get returns one execution of the organization, with its data. errs.NotFound if there is none.
+// Get returns one execution of the organization, with its data. errs.NotFound if there is none, errs.Expired if there may have been:
+// the day in the id is one whose history was dropped.
 func (s *Store) Get(ctx context.Context, organizationID, id uuid.UUID) (*Execution, error) {
 	row, err := s.q.ExecutionGet(ctx, id, organizationID)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, errs.E(errs.NotFound, "There is no execution with this id.")
+		return nil, s.missing(ctx, id)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading execution %s: %w", id, err)
@@ -46,6 +47,21 @@ func (s *Store) Get(ctx context.Context, organizationID, id uuid.UUID) (*Executi
 		CancelRequestedAt: row.CancelRequestedAt, FinishedAt: row.FinishedAt,
 		Inputs: row.Inputs, Outputs: row.Outputs, Failure: failure,
 	}, nil
+}
+
+// missing is the error for an id that no execution has. What is gone leaves no row, but its id says of which day it was; that says
+// nothing of whether there ever was such an execution, nor whose.
+func (s *Store) missing(ctx context.Context, id uuid.UUID) error {
+	if id.Version() == 7 {
+		expired, err := s.q.ExecutionExpired(ctx, Day(id))
+		if err != nil {
+			return fmt.Errorf("looking for the day of execution %s: %w", id, err)
+		}
+		if expired {
+			return errs.E(errs.Expired, "Executions of %s are kept no more.", Day(id).Format(time.DateOnly))
+		}
+	}
+	return errs.E(errs.NotFound, "There is no execution with this id.")
 }
 
 // Summary is the few facts of an execution that list screens show live.

@@ -119,10 +119,10 @@ func (p *ListParams) set() (sources, statuses []string) {
 func (p *ListParams) idRange() (first, below uuid.UUID) {
 	below = uuid.Max
 	if p.CreatedAfter != nil {
-		first = firstID(p.CreatedAfter.Truncate(time.Millisecond).Add(time.Millisecond))
+		first = FirstID(p.CreatedAfter.Truncate(time.Millisecond).Add(time.Millisecond))
 	}
 	if p.CreatedBefore != nil {
-		below = firstID(*p.CreatedBefore)
+		below = FirstID(*p.CreatedBefore)
 	}
 	if p.Before != nil && bytes.Compare(p.Before[:], below[:]) < 0 {
 		below = *p.Before
@@ -130,8 +130,8 @@ func (p *ListParams) idRange() (first, below uuid.UUID) {
 	return first, below
 }
 
-// firstID returns what no id made at t or later is below, and no id made in an earlier millisecond is above.
-func firstID(t time.Time) (id uuid.UUID) {
+// FirstID returns what no id made at t or later is below, and no id made in an earlier millisecond is above.
+func FirstID(t time.Time) (id uuid.UUID) {
 	ms := min(max(t.UnixMilli(), 0), 1<<48-1)
 	for i := range 6 {
 		id[i] = byte(ms >> (40 - 8*i))

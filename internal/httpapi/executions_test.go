@@ -338,3 +338,38 @@ func TestUnknownExecutions(t *testing.T) {
 		wantProblem(t, b.call(t, http.MethodPost, apiPrefix+"/executions/"+id+"/cancel", nil), http.StatusNotFound, "not_found")
 	}
 }
+
+// TestExpiredExecutions holds that what retention has dropped is gone, not unknown: as soon as its history is, and when its row is, too.
+func TestExpiredExecutions(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.workflow(t, "hello")
+	old := b.queued(t, "hello")
+	b.finish(t, old, execution.Completed)
+	day := time.Now().UTC().AddDate(0, 0, -40).Truncate(24 * time.Hour)
+	id := execution.FirstID(day.Add(time.Hour))
+	id[6], id[8] = 0x70, 0x80
+	paths := []string{"", "/nodes", "/events", "/logs"}
+	b.exec(t, "SELECT make_partitions($1)", day)
+	for _, rest := range paths {
+		wantProblem(t, b.call(t, http.MethodGet, executionPath(id, rest), nil), http.StatusNotFound, "not_found")
+	}
+	b.exec(t, "WITH data AS (DELETE FROM execution_data WHERE execution_id = $1) UPDATE executions SET id = $2 WHERE id = $1", old, id)
+	b.exec(t, "INSERT INTO execution_data (execution_id, inputs) VALUES ($1, '{}')", id)
+	if e := get[openapi.Execution](t, b, executionPath(id, "")); e.ID != id {
+		t.Fatalf("read %+v", e)
+	}
+	b.exec(t, "DROP TABLE execution_events"+day.Format("_20060102")+", execution_logs"+day.Format("_20060102"))
+	for range 2 {
+		for _, rest := range paths {
+			p := wantProblem(t, b.call(t, http.MethodGet, executionPath(id, rest), nil), http.StatusGone, "expired")
+			if !strings.Contains(p.Detail, day.Format(time.DateOnly)) {
+				t.Errorf("%s: %q does not name the day", rest, p.Detail)
+			}
+		}
+		b.exec(t, "DELETE FROM executions WHERE id = $1", id)
+	}
+	v4 := id
+	v4[6] = 0x40
+	wantProblem(t, b.call(t, http.MethodGet, executionPath(v4, ""), nil), http.StatusNotFound, "not_found")
+}

@@ -87,7 +87,7 @@ func Listen(ctx context.Context, c ListenConfig) (*Listener, error) {
 
 // connect returns a connection that listens to the channels.
 func (l *Listener) connect(ctx context.Context, channels []string) (*pgx.Conn, error) {
-	conn, err := connect(ctx, l.config.URL, l.config.Name)
+	conn, err := Connect(ctx, l.config.URL, l.config.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (l *Listener) connect(ctx context.Context, channels []string) (*pgx.Conn, e
 // prove notifies from another connection while this one is idle: a transaction pooler
 // drops notifications for a server connection that no client uses.
 func (l *Listener) prove(ctx context.Context, channel string) error {
-	other, err := connect(ctx, l.config.URL, l.config.Name)
+	other, err := Connect(ctx, l.config.URL, l.config.Name)
 	if err != nil {
 		return err
 	}

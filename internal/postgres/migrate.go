@@ -39,7 +39,7 @@ func MigrateDown(ctx context.Context, url string) error {
 }
 
 func migrateWith(ctx context.Context, url string, files fs.FS, run func(*migrate.Migrate) error) error {
-	lock, err := connect(ctx, url, "foundry migrate")
+	lock, err := Connect(ctx, url, "foundry migrate")
 	if err != nil {
 		return err
 	}

@@ -64,8 +64,8 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
-// connect makes one connection outside any pool, without timeouts of statements.
-func connect(ctx context.Context, url, name string) (*pgx.Conn, error) {
+// Connect makes one connection outside any pool, without timeouts of statements.
+func Connect(ctx context.Context, url, name string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, invalidURL(err)

@@ -158,15 +158,3 @@ func (q *Queries) AuditList(ctx context.Context, arg AuditListParams) ([]AuditLi
 	}
 	return items, nil
 }
-
-const auditPrune = `-- name: AuditPrune :execrows
-DELETE FROM audit_log WHERE id IN (SELECT a.id FROM audit_log a WHERE a.time < now() - interval '400 days' ORDER BY a.id LIMIT 1000)
-`
-
-func (q *Queries) AuditPrune(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, auditPrune)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
-}

@@ -159,6 +159,19 @@ func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueuePara
 	return i, err
 }
 
+const executionExpired = `-- name: ExecutionExpired :one
+SELECT ($1::date < (now() AT TIME ZONE 'UTC')::date - 1
+    AND to_regclass('execution_events_' || to_char($1::date, 'YYYYMMDD')) IS NULL)::bool AS expired
+`
+
+// Whether the day of an id is so long ago that it had its partition, and has it no more. Partitions are made for yesterday and later.
+func (q *Queries) ExecutionExpired(ctx context.Context, day time.Time) (bool, error) {
+	row := q.db.QueryRow(ctx, executionExpired, day)
+	var expired bool
+	err := row.Scan(&expired)
+	return expired, err
+}
+
 const executionGet = `-- name: ExecutionGet :one
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.claim, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at, e.rerun_of,
@@ -167,6 +180,7 @@ FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
 WHERE e.id = $1 AND e.organization_id = $2
+  AND to_regclass('execution_events_' || to_char(execution_day(e.id), 'YYYYMMDD')) IS NOT NULL
 `
 
 type ExecutionGetRow struct {
@@ -194,7 +208,7 @@ type ExecutionGetRow struct {
 	Error             []byte
 }
 
-// Index: executions_pkey.
+// One whose history was dropped counts as gone, also before its row is. Index: executions_pkey.
 func (q *Queries) ExecutionGet(ctx context.Context, iD uuid.UUID, organizationID uuid.UUID) (ExecutionGetRow, error) {
 	row := q.db.QueryRow(ctx, executionGet, iD, organizationID)
 	var i ExecutionGetRow
