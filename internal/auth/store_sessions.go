@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// SessionLife is how long a session lasts at most; without a request it ends after SessionIdle.
+	// SessionLife is how long a session lasts at most.
 	SessionLife = 30 * 24 * time.Hour
+	// SessionIdle is how long it lasts without a request.
 	SessionIdle = 7 * 24 * time.Hour
 
 	linkLife       = 10 * time.Minute
