@@ -186,8 +186,9 @@ SELECT @day, e.id, e.last_seq, 'execution.canceled', @event FROM ended e;
 -- For one that has started, under its lock: the fact, its event and the signal. A second request forces.
 WITH signaled AS (
     UPDATE executions SET
-        cancel_requested_at = COALESCE(cancel_requested_at, now()),
-        cancel_forced_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE COALESCE(cancel_forced_at, now()) END,
+        -- Not now(), which was before the wait for the lock: what a node's start is compared with.
+        cancel_requested_at = COALESCE(cancel_requested_at, clock_timestamp()),
+        cancel_forced_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE COALESCE(cancel_forced_at, clock_timestamp()) END,
         signal = signal + 1, last_seq = last_seq + 1
     WHERE executions.id = @id AND finished_at IS NULL
     RETURNING executions.id, last_seq
@@ -202,9 +203,11 @@ WHERE deadline_at <= now() AND deadline_at IS NOT NULL AND deadline_passed_at IS
 ORDER BY id LIMIT 100;
 
 -- name: ExecutionPassDeadline :many
--- Turns a passed deadline into a signal. No row: somebody else did, or it ended.
-UPDATE executions SET deadline_passed_at = now(), signal = signal + 1
-WHERE id = @id AND deadline_at <= now() AND deadline_passed_at IS NULL AND finished_at IS NULL AND parked_at IS NULL
+-- Turns a passed deadline into a signal. No row: somebody else did, it ended, or it is being written: then the next round does it.
+UPDATE executions SET deadline_passed_at = clock_timestamp(), signal = signal + 1
+WHERE id = (SELECT e.id FROM executions e
+    WHERE e.id = @id AND e.deadline_at <= now() AND e.deadline_passed_at IS NULL AND e.finished_at IS NULL AND e.parked_at IS NULL
+    FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id;
 
 -- name: ExecutionQueueDeadlinesDue :many
@@ -212,10 +215,14 @@ RETURNING id;
 SELECT id FROM executions WHERE queue_deadline_at <= now() AND status = 'queued' ORDER BY id LIMIT 100;
 
 -- name: ExecutionTimeOutQueued :many
--- For an execution that waited too long and was never claimed. No row: a claim or a cancel was first.
-WITH ended AS (
+-- For an execution that waited too long and was never claimed. No row: a claim or a cancel was first, or is at work.
+WITH due AS MATERIALIZED (
+    SELECT e.id FROM executions e
+    WHERE e.id = @id AND e.status = 'queued' AND e.worker_id IS NULL AND e.queue_deadline_at <= now()
+    FOR NO KEY UPDATE SKIP LOCKED
+), ended AS (
     UPDATE executions SET status = 'timed_out', finished_at = now(), claim = claim + 1, last_seq = last_seq + 1
-    WHERE executions.id = @id AND status = 'queued' AND worker_id IS NULL AND queue_deadline_at <= now()
+    FROM due WHERE executions.id = due.id
     RETURNING executions.id, last_seq
 ), place AS (
     DELETE FROM execution_queue q USING ended e WHERE q.execution_id = e.id

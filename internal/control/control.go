@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
@@ -21,7 +23,7 @@ const (
 	roundEvery     = time.Second
 	partitionEvery = time.Hour
 	partitionRetry = time.Minute
-	lockRetry      = 5 * time.Second
+	lockRetry      = time.Second
 	pingTimeout    = 5 * time.Second
 )
 
@@ -77,7 +79,7 @@ func (l *Loops) lead(ctx context.Context) error {
 		return fmt.Errorf("connecting for the lock: %w", err)
 	}
 	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockRetry)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
 		defer cancel()
 		_ = conn.Close(closing) // gives the lock back
 	}()
@@ -130,7 +132,7 @@ func (l *Loops) tick(ctx context.Context, conn *pgx.Conn) error {
 				partitionsDue = now.Add(partitionRetry)
 			}
 		}
-		if err := l.round(ctx, reaper); err != nil {
+		if err := l.round(ctx, reaper); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {
@@ -141,9 +143,28 @@ func (l *Loops) tick(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-// round is what is due every second. One loop that fails does not hold up the others.
+// round is what is due every second. What Postgres refuses in one loop holds up neither the others nor the next round; no
+// answer at all is an error.
 func (l *Loops) round(ctx context.Context, r *reaper) error {
 	_, deadlines := l.Queue.PassDeadlines(ctx)
 	_, timers := l.Queue.UnparkDue(ctx)
-	return errors.Join(deadlines, timers, r.round(ctx, time.Now()))
+	reaper := r.round(ctx, time.Now())
+	var lost error
+	for name, err := range map[string]error{"deadlines": deadlines, "timers": timers, "reaper": reaper} {
+		switch {
+		case err == nil:
+		case isRefusal(err):
+			l.Logger.Error().Err(err).Str("loop", name).Msg("a control loop was refused something; the others go on")
+		default:
+			lost = errors.Join(lost, err)
+		}
+	}
+	return lost
+}
+
+// isRefusal reports whether the database has answered, and is there for the next question: neither a lost connection (class 08)
+// nor a server that ends (57P).
+func isRefusal(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && !strings.HasPrefix(pg.Code, "08") && !strings.HasPrefix(pg.Code, "57P")
 }

@@ -165,11 +165,28 @@ func TestRefusedDeadline(t *testing.T) {
 	pgtest.Exec(t, b.pool, "INSERT INTO execution_events (day, execution_id, seq, type) VALUES (execution_day($1), $1, 2, 'warning')", refused)
 	pgtest.Exec(t, b.pool, "DROP TABLE execution_logs"+time.Now().UTC().AddDate(0, 0, 9).Format("_20060102"))
 	other := b.due()
-	if err := b.one.lead(t.Context()); err == nil {
-		t.Error("the refusal is not told")
-	}
+	b.background(b.one.Run)
 	b.awaitTimedOut(other)
 	if n, err := b.events.PartitionsAhead(t.Context()); err != nil || n != event.DaysAhead {
 		t.Errorf("partitions for %d days, %v", n, err)
 	}
+}
+
+// TestOneRefusalHoldsNothingUp has Postgres refuse to end one execution, again and again: workers are declared gone all the same.
+func TestOneRefusalHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.due()
+	pgtest.Exec(t, b.pool, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF NEW.status = 'timed_out' THEN RAISE EXCEPTION 'refused' USING ERRCODE = '23514'; END IF; RETURN NEW; END $$`)
+	pgtest.Exec(t, b.pool, `CREATE TRIGGER refuse BEFORE UPDATE ON executions FOR EACH ROW WHEN (NEW.queue_deadline_at <= now()) EXECUTE FUNCTION refuse()`)
+	worker := execution.NewID()
+	if err := b.queue.Join(t.Context(), queue.Worker{ID: worker, Host: "x", PID: 1, Version: "x", Slots: 1, Lease: time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	b.one.Lease = 2 * time.Second
+	b.background(b.one.Run)
+	await(t, "the worker to be gone", func() bool {
+		return pgtest.Get[string](t, b.pool, "SELECT state FROM workers WHERE id = $1", worker) == "gone"
+	})
 }

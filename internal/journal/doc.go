@@ -34,5 +34,5 @@
 //   - The database is slow: the queue fills, Submit waits, and output stays in the sandbox's file.
 //   - One execution's data cannot be stored: it alone ends, with its unfinished node runs interrupted
 //     and its sandboxes to be destroyed.
-//   - Run's context ends: what is queued or in flight still commits, for at most five seconds.
+//   - Run's context ends: what is queued or in flight still commits, for at most a second.
 package journal

@@ -22,8 +22,8 @@ const (
 	minWeight        = (maxQueuedBytes + maxQueuedEntries - 1) / maxQueuedEntries // so that one semaphore bounds both
 )
 
-// flushTimeout bounds the last commits after Run's context has ended.
-const flushTimeout = 5 * time.Second
+// flushTimeout bounds the last commits after Run's context has ended. Who leaves in good order has flushed before.
+const flushTimeout = time.Second
 
 // Config is what a journal needs.
 type Config struct {
@@ -112,7 +112,7 @@ func (j *Journal) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Run commits until ctx ends; then it commits what is queued, for at most five seconds, and refuses
+// Run commits until ctx ends; then it commits what is queued, for at most a second, and refuses
 // the rest.
 func (j *Journal) Run(ctx context.Context) error {
 	// Commits outlive ctx: one that is in flight when it ends is neither lost nor left unknown.

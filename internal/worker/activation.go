@@ -41,6 +41,7 @@ type held struct {
 	claim int64
 	facts chan queue.Facts // one slot, the newest
 	stop  context.CancelCauseFunc
+	done  chan struct{} // closed when the engine has ended
 }
 
 // tell hands the newest facts to the engine.
@@ -156,53 +157,86 @@ func (a *activation) claim(ctx context.Context) error {
 	return nil
 }
 
-// start has the engine drive an execution until it ends, or the activation does.
+// errSuperseded is why an engine stops whose execution this worker has claimed anew: it was parked, or given back, and
+// was ready again before the engine had ended.
+var errSuperseded error = errs.E(errs.StaleClaim, "The execution was claimed again.")
+
+// start has an engine drive an execution until it ends, or the activation does. An engine that drove it under an earlier
+// claim ends first: there is never more than one.
 func (a *activation) start(ctx context.Context, c queue.Claimed) {
 	ctx, stop := context.WithCancelCause(ctx)
-	h := &held{claim: c.Claim, facts: make(chan queue.Facts, 1), stop: stop}
+	h := &held{claim: c.Claim, facts: make(chan queue.Facts, 1), stop: stop, done: make(chan struct{})}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.suspended { // it is taken up when that is over
 		stop(nil)
 		return
 	}
+	before := a.held[c.ID]
+	if before != nil {
+		before.stop(errSuperseded)
+	}
 	a.held[c.ID] = h
 	a.w.metrics.held.Inc()
 	a.engines.Go(func() {
+		defer close(h.done)
 		defer stop(nil)
-		err := a.e.Run(ctx, c, h.facts)
-		switch {
-		case errs.Is(err, secret.KeyMissing), errs.Is(err, engine.Elsewhere):
-			a.giveBack(ctx, c, err)
-		case err != nil && ctx.Err() == nil:
-			a.log.Warn().Err(err).Str("execution_id", c.ID.String()).Msg("the engine gave an execution up")
-		case c.HasSecrets && err == nil:
-			a.w.locked.opened(c.WorkflowID)
+		if before != nil {
+			<-before.done
 		}
-		a.end(c.ID)
+		released := a.drive(ctx, c, h)
+		a.end(c.ID, h)
+		if !released {
+			a.unsure.Store(true) // it is ours, and nobody drives it
+		}
 	})
 }
 
-// giveBack releases an execution whose secrets this worker cannot open, or whose sandbox it cannot reach, and leaves
-// those of its workflow to other workers for a while.
-func (a *activation) giveBack(ctx context.Context, c queue.Claimed, cause error) {
-	reason := "The worker lacks an encryption key."
-	if known, ok := errors.AsType[*errs.Error](cause); ok {
-		reason = known.Message
+// drive runs the engine. It reports false when the execution should have been given back and was not.
+func (a *activation) drive(ctx context.Context, c queue.Claimed, h *held) (released bool) {
+	err := a.e.Run(ctx, c, h.facts)
+	switch {
+	case errs.Is(err, secret.KeyMissing):
+		a.w.locked.add(c.WorkflowID, sentence(err), time.Now())
+		return a.giveBack(ctx, c, err)
+	case errs.Is(err, engine.Elsewhere):
+		a.w.locked.pass(c.ID, time.Now())
+		return a.giveBack(ctx, c, err)
+	case err != nil && ctx.Err() == nil:
+		a.log.Warn().Err(err).Str("execution_id", c.ID.String()).Msg("the engine gave an execution up")
+	case c.HasSecrets && err == nil:
+		a.w.locked.opened(c.WorkflowID)
 	}
+	return true
+}
+
+// sentence is what an error says to people.
+func sentence(err error) string {
+	if known, ok := errors.AsType[*errs.Error](err); ok {
+		return known.Message
+	}
+	return "The worker cannot drive this execution."
+}
+
+// giveBack releases an execution that this worker cannot drive. It reports false when that failed.
+func (a *activation) giveBack(ctx context.Context, c queue.Claimed, cause error) bool {
+	reason := sentence(cause)
 	a.log.Warn().Err(cause).Str("execution_id", c.ID.String()).Msg("giving an execution back")
-	a.w.locked.add(c.WorkflowID, reason, time.Now())
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
 	if err := a.w.queue.Release(release, c.ID, c.Claim, reason); err != nil && !errs.Is(err, errs.StaleClaim) {
-		a.log.Warn().Err(err).Str("execution_id", c.ID.String()).Msg("releasing an execution failed; it stays held until the worker leaves")
+		a.log.Warn().Err(err).Str("execution_id", c.ID.String()).Msg("releasing an execution failed; trying again")
+		return false
 	}
+	return true
 }
 
-// end frees a slot, and has it filled at once if there may be more to claim.
-func (a *activation) end(id uuid.UUID) {
+// end frees the slot of an engine, unless another one has it by now, and has it filled at once if there may be more to claim.
+func (a *activation) end(id uuid.UUID, h *held) {
 	a.mu.Lock()
-	delete(a.held, id)
+	if a.held[id] == h {
+		delete(a.held, id)
+	}
 	more := a.more
 	a.mu.Unlock()
 	a.w.metrics.held.Dec()

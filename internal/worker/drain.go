@@ -7,9 +7,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// leaveTimeout bounds each step of leaving, and the release of a single execution. All of them together
-// take milliseconds when the database answers; when it does not, the lease runs out.
-const leaveTimeout = 2 * time.Second
+// leaveTimeout bounds leaving, from the moment when it begins, and the release of a single execution. It
+// takes milliseconds when the database answers; when it does not, the lease runs out.
+const leaveTimeout = 4 * time.Second
 
 // drain is the end of an activation: from the moment its context ends to the record of how it went.
 type drain struct {
@@ -30,7 +30,7 @@ func (w *Worker) newDrain(ctx context.Context, a *activation) *drain {
 	d := &drain{a: a, ctx: ctx, begun: make(chan begun, 1)}
 	d.stop = context.AfterFunc(ctx, func() { //nolint:contextcheck // ctx has ended when this runs
 		d.begun <- begun{time.Now(), a.count()}
-		call, cancel := d.limit()
+		call, cancel := d.limit(time.Now())
 		defer cancel()
 		if err := w.leases.Drain(call, a.id); err != nil {
 			a.log.Warn().Err(err).Msg("saying that the worker drains failed")
@@ -39,8 +39,8 @@ func (w *Worker) newDrain(ctx context.Context, a *activation) *drain {
 	return d
 }
 
-func (d *drain) limit() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(d.ctx), leaveTimeout)
+func (d *drain) limit(start time.Time) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(context.WithoutCancel(d.ctx), start.Add(leaveTimeout))
 }
 
 // finish gives back what is held, leaves, and writes one record. The engines have stopped.
@@ -50,15 +50,17 @@ func (d *drain) finish(cause error) {
 	if !d.stop() { // ctx has ended
 		start = <-d.begun
 	}
-	d.step("writing what is submitted failed", d.a.w.journal.Flush)
+	limited, cancel := d.limit(start.at)
+	defer cancel()
+	d.step(limited, "writing what is submitted failed", d.a.w.journal.Flush)
 	flushed := time.Now()
 	var freed []uuid.UUID
-	d.step("giving executions back failed; the lease will run out", func(ctx context.Context) (err error) {
+	d.step(limited, "giving executions back failed; the lease will run out", func(ctx context.Context) (err error) {
 		freed, err = d.a.w.leases.FreeAll(ctx, d.a.id, "The worker that held the execution is leaving.")
 		return err
 	})
 	released := time.Now()
-	d.step("leaving failed; the lease will run out", func(ctx context.Context) error { return d.a.w.leases.Leave(ctx, d.a.id) })
+	d.step(limited, "leaving failed; the lease will run out", func(ctx context.Context) error { return d.a.w.leases.Leave(ctx, d.a.id) })
 	left := time.Now()
 	phases := map[string]time.Duration{
 		"detach": detached.Sub(start.at), "flush": flushed.Sub(detached), "release": released.Sub(flushed), "leave": left.Sub(released),
@@ -72,9 +74,7 @@ func (d *drain) finish(cause error) {
 }
 
 // step is one step of leaving. That it fails is no reason to stay.
-func (d *drain) step(failure string, f func(context.Context) error) {
-	ctx, cancel := d.limit()
-	defer cancel()
+func (d *drain) step(ctx context.Context, failure string, f func(context.Context) error) {
 	if err := f(ctx); err != nil {
 		d.a.log.Warn().Err(err).Msg(failure)
 	}

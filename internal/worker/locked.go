@@ -14,10 +14,12 @@ const lockedPause = 30 * time.Second
 // lockedMemory is how long after its pause a workflow that was not met again is still a reason to be unready.
 const lockedMemory = 10 * time.Minute
 
-// locked are the workflows whose secrets this worker could not open. The zero value has none. Safe for concurrent use.
+// locked are the workflows whose secrets this worker could not open, and the executions whose sandbox it cannot reach. The
+// zero value has none. Safe for concurrent use.
 type locked struct {
-	mu        sync.Mutex
-	workflows map[uuid.UUID]lock
+	mu         sync.Mutex
+	workflows  map[uuid.UUID]lock
+	executions map[uuid.UUID]time.Time // by the end of the pause
 }
 
 type lock struct {
@@ -35,6 +37,16 @@ func (l *locked) add(workflow uuid.UUID, reason string, now time.Time) {
 	l.workflows[workflow] = lock{reason, now.Add(lockedPause)}
 }
 
+// pass takes note of an execution that is for another machine. That is no reason to be unready.
+func (l *locked) pass(execution uuid.UUID, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.executions == nil {
+		l.executions = map[uuid.UUID]time.Time{}
+	}
+	l.executions[execution] = now.Add(lockedPause)
+}
+
 // opened forgets a workflow: its secrets have been read.
 func (l *locked) opened(workflow uuid.UUID) {
 	l.mu.Lock()
@@ -42,7 +54,7 @@ func (l *locked) opened(workflow uuid.UUID) {
 	delete(l.workflows, workflow)
 }
 
-// avoid lists the workflows to pass over in a claim. One whose pause is over is tried again, and stays known
+// avoid lists the workflows and executions to pass over in a claim. A workflow whose pause is over is tried again, and stays known
 // until that has gone well.
 func (l *locked) avoid(now time.Time) []uuid.UUID {
 	l.mu.Lock()
@@ -54,6 +66,13 @@ func (l *locked) avoid(now time.Time) []uuid.UUID {
 			ids = append(ids, id)
 		case now.After(w.until.Add(lockedMemory)):
 			delete(l.workflows, id)
+		}
+	}
+	for id, until := range l.executions {
+		if now.Before(until) {
+			ids = append(ids, id)
+		} else {
+			delete(l.executions, id)
 		}
 	}
 	return ids

@@ -82,6 +82,9 @@ func (a *activation) renewOnce(ctx context.Context) error {
 	rights := make(map[uuid.UUID]int64, len(seen))
 	for _, s := range seen {
 		rights[s.ID] = s.Claim
+		if mine[s.ID] == nil {
+			a.unsure.Store(true) // claimed this moment, or driven by nobody: the next look tells
+		}
 	}
 	for id, h := range mine { // those that were held before the question was asked
 		if claim, ok := rights[id]; !ok || claim != h.claim {

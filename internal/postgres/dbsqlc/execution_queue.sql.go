@@ -17,7 +17,7 @@ WITH picked AS MATERIALIZED (
     SELECT q.execution_id
     FROM execution_queue q
     JOIN executions e ON e.id = q.execution_id
-    WHERE e.worker_id IS NULL AND e.finished_at IS NULL AND e.workflow_id <> ALL ($1::uuid[])
+    WHERE e.worker_id IS NULL AND e.finished_at IS NULL AND e.workflow_id <> ALL ($1::uuid[]) AND e.id <> ALL ($1::uuid[])
       AND EXISTS (SELECT 1 FROM workers w WHERE w.id = $2 AND w.state = 'active' AND w.lease_until > now())
     ORDER BY q.run_order, q.execution_id
     LIMIT $3
@@ -71,7 +71,7 @@ type QueueClaimRow struct {
 
 // Never waits: rows that others hold are passed over. The CTE is materialized, since a subquery with
 // LIMIT may run more than once and claim too many. Passed over are also workflows whose secrets this worker
-// could not open a moment ago. An execution of a workflow without secrets is decided here: it reads none, now or later.
+// could not open a moment ago, and executions whose sandbox it could not reach. An execution of a workflow without secrets is decided here: it reads none, now or later.
 // Index: execution_queue_order, secrets_workflow, execution_secrets_pkey.
 func (q *Queries) QueueClaim(ctx context.Context, avoid []uuid.UUID, workerID uuid.UUID, lim int32) ([]QueueClaimRow, error) {
 	rows, err := q.db.Query(ctx, queueClaim, avoid, workerID, lim)
@@ -169,8 +169,9 @@ func (q *Queries) QueueFreeAll(ctx context.Context, workerID *uuid.UUID, reason 
 
 const queueFreeLost = `-- name: QueueFreeLost :many
 WITH lost AS MATERIALIZED (
-    SELECT e.id, e.worker_id FROM executions e
-    WHERE e.worker_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = e.worker_id AND w.state <> 'gone')
+    -- A join, so that a row which was claimed meanwhile is compared with its new worker.
+    SELECT e.id, e.worker_id FROM executions e JOIN workers w ON w.id = e.worker_id AND w.state = 'gone'
+    WHERE e.worker_id IS NOT NULL
     ORDER BY e.id LIMIT 100
     FOR NO KEY UPDATE OF e SKIP LOCKED
 ), freed AS (

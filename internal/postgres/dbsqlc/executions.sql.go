@@ -856,12 +856,14 @@ func (q *Queries) ExecutionLock(ctx context.Context, iD uuid.UUID, organizationI
 }
 
 const executionPassDeadline = `-- name: ExecutionPassDeadline :many
-UPDATE executions SET deadline_passed_at = now(), signal = signal + 1
-WHERE id = $1 AND deadline_at <= now() AND deadline_passed_at IS NULL AND finished_at IS NULL AND parked_at IS NULL
+UPDATE executions SET deadline_passed_at = clock_timestamp(), signal = signal + 1
+WHERE id = (SELECT e.id FROM executions e
+    WHERE e.id = $1 AND e.deadline_at <= now() AND e.deadline_passed_at IS NULL AND e.finished_at IS NULL AND e.parked_at IS NULL
+    FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING id
 `
 
-// Turns a passed deadline into a signal. No row: somebody else did, or it ended.
+// Turns a passed deadline into a signal. No row: somebody else did, it ended, or it is being written: then the next round does it.
 func (q *Queries) ExecutionPassDeadline(ctx context.Context, id uuid.UUID) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, executionPassDeadline, id)
 	if err != nil {
@@ -924,8 +926,9 @@ func (q *Queries) ExecutionQueuePosition(ctx context.Context, id uuid.UUID) (int
 const executionRequestCancel = `-- name: ExecutionRequestCancel :exec
 WITH signaled AS (
     UPDATE executions SET
-        cancel_requested_at = COALESCE(cancel_requested_at, now()),
-        cancel_forced_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE COALESCE(cancel_forced_at, now()) END,
+        -- Not now(), which was before the wait for the lock: what a node's start is compared with.
+        cancel_requested_at = COALESCE(cancel_requested_at, clock_timestamp()),
+        cancel_forced_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE COALESCE(cancel_forced_at, clock_timestamp()) END,
         signal = signal + 1, last_seq = last_seq + 1
     WHERE executions.id = $3 AND finished_at IS NULL
     RETURNING executions.id, last_seq
@@ -1023,9 +1026,13 @@ func (q *Queries) ExecutionSummaries(ctx context.Context, ids []uuid.UUID) ([]Ex
 }
 
 const executionTimeOutQueued = `-- name: ExecutionTimeOutQueued :many
-WITH ended AS (
+WITH due AS MATERIALIZED (
+    SELECT e.id FROM executions e
+    WHERE e.id = $1 AND e.status = 'queued' AND e.worker_id IS NULL AND e.queue_deadline_at <= now()
+    FOR NO KEY UPDATE SKIP LOCKED
+), ended AS (
     UPDATE executions SET status = 'timed_out', finished_at = now(), claim = claim + 1, last_seq = last_seq + 1
-    WHERE executions.id = $1 AND status = 'queued' AND worker_id IS NULL AND queue_deadline_at <= now()
+    FROM due WHERE executions.id = due.id
     RETURNING executions.id, last_seq
 ), place AS (
     DELETE FROM execution_queue q USING ended e WHERE q.execution_id = e.id
@@ -1040,7 +1047,7 @@ WITH ended AS (
 SELECT id FROM ended
 `
 
-// For an execution that waited too long and was never claimed. No row: a claim or a cancel was first.
+// For an execution that waited too long and was never claimed. No row: a claim or a cancel was first, or is at work.
 func (q *Queries) ExecutionTimeOutQueued(ctx context.Context, iD uuid.UUID, error []byte, day time.Time, event []byte) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, executionTimeOutQueued,
 		iD,
