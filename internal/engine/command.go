@@ -37,7 +37,7 @@ func (r *run) beginRun(node int) bool {
 	case machineNone:
 		r.machine.request(r)
 		return false
-	case machineMaking:
+	case machineMaking, machineBroken:
 		return false
 	case machineFailed:
 		r.failUnstarted(node, r.machine.failure)

@@ -51,6 +51,7 @@
 //     five interruptions the node fails with code infrastructure.
 //   - The sandbox is gone, which the provider must say twice with a pause between, at a takeover too: its running node runs are
 //     interrupted, and a new one is made for what is still to run.
+//   - The sandbox has failed, or somebody destroys it: its destruction is completed, and then it is as one that is gone.
 //   - The provider does not answer: asked again, with back-off, until the execution's timeout. When commands must end by force and their
 //     sandbox does not answer for forcedPatience, it is given up: they are interrupted, and end with it.
 package engine

@@ -75,6 +75,8 @@ func (r *run) watchForced() {
 				if r.tail.silence() >= forcedPatience/2 {
 					r.machine.unreached(r)
 				}
+			case machineBroken:
+				r.machine.unreached(r)
 			case machineNone, machineFailed:
 			}
 		})

@@ -117,7 +117,7 @@ func (r *run) recallSandbox() error {
 		return err
 	}
 	switch {
-	case current == nil:
+	case current == nil, current.broken && len(r.active) == 0:
 	case current.expired:
 		r.machine = machine{state: machineFailed, id: current.id, failure: &execution.Failure{Code: "sandbox_expired", Message: reconcile.ReasonExpired}}
 	case current.provider != r.e.Provider.Name() || current.host != r.e.Place:

@@ -33,6 +33,7 @@ const (
 	machineMaking
 	machineReady
 	machineFailed
+	machineBroken // it will never work again, and is being destroyed
 )
 
 // machine is the execution's sandbox. Its fields belong to the loop's goroutine.
@@ -65,11 +66,15 @@ func (m *machine) request(r *run) {
 	r.then(func() { m.make(r, "") })
 }
 
-// resume completes the intent to make a sandbox (it has no provider id then), or opens one that was
-// ready, whose files belong to the commands. One that was stopped meanwhile is started again.
+// resume completes the intent to make a sandbox (it has no provider id then) or to destroy one in which commands may run, or opens one
+// that was ready, whose files belong to the commands. One that was stopped meanwhile is started again.
 func (m *machine) resume(r *run, k known) {
 	m.begin(r, k.id)
 	m.info.ProviderID = k.providerID
+	if k.broken {
+		m.broken(r, k.id, reasonGone)
+		return
+	}
 	if k.stopped {
 		r.addSandbox(journal.SandboxStarting, "")
 	}
@@ -98,7 +103,9 @@ func (m *machine) make(r *run, readyAs string) {
 			case err == nil:
 				m.ready(r, made)
 			case readyAs != "" && errs.Is(err, errs.NotFound):
-				m.gone(r, id)
+				m.gone(r, id, reasonGone)
+			case readyAs != "" && errs.Is(err, errs.Invalid):
+				m.broken(r, id, sandboxReason(err))
 			case readyAs != "" && errors.Is(err, errAborted):
 				m.state, m.readySince = machineReady, time.Now() // it is there, and the end says what becomes of it
 			default:
@@ -147,12 +154,9 @@ func (m *machine) ready(r *run, made *made) {
 
 // failed gives the sandbox up, and with it all that needs one.
 func (m *machine) failed(r *run, err error) {
-	stage, reason := "create", "Internal error."
+	stage, reason := "create", sandboxReason(err)
 	if s, ok := errors.AsType[*stageError](err); ok {
 		stage = s.stage
-	}
-	if e, ok := errors.AsType[*errs.Error](err); ok {
-		reason = e.Message
 	}
 	m.state = machineFailed
 	m.failure = &execution.Failure{Code: "sandbox", Message: "There is no sandbox to run in (" + stage + "): " + reason}
@@ -170,7 +174,15 @@ func (m *machine) failed(r *run, err error) {
 	}
 }
 
-// suspect finds out whether the sandbox is gone: the provider must say so twice, with a pause between.
+// sandboxReason is what people are told of why there is no sandbox.
+func sandboxReason(err error) string {
+	if e, ok := errors.AsType[*errs.Error](err); ok {
+		return e.Message
+	}
+	return "Internal error."
+}
+
+// suspect finds out whether the sandbox is gone, which the provider must say twice with a pause between, or will never work again.
 func (m *machine) suspect(r *run) {
 	if m.state != machineReady || m.suspected {
 		return
@@ -184,6 +196,9 @@ func (m *machine) suspect(r *run) {
 			case err == nil && (info.State == sandbox.Stopped || info.State == sandbox.Stopping):
 				r.stop(errStopped) // and load again: it is started, and what ran in it is found lost
 				return
+			case err == nil && (info.State == sandbox.Failed || info.State == sandbox.Destroying):
+				r.tell(ctx, func() { m.broken(r, id, sandboxReason(brokenBy(info))) })
+				return
 			case err == nil:
 				r.tell(ctx, func() { m.suspected = false })
 				return
@@ -194,19 +209,44 @@ func (m *machine) suspect(r *run) {
 				return
 			}
 		}
-		r.tell(ctx, func() { m.gone(r, id) })
+		r.tell(ctx, func() { m.gone(r, id, reasonGone) })
 	})
 }
 
+// broken destroys a sandbox that will never work again. What ran in it is interrupted after that, since it runs elsewhere then.
+func (m *machine) broken(r *run, id uuid.UUID, reason string) {
+	if m.id != id || m.state != machineReady && m.state != machineMaking {
+		return
+	}
+	m.stop(nil)
+	r.tail.reset()
+	m.state, m.suspected = machineBroken, false
+	r.addSandbox(journal.SandboxDestroying, reason)
+	providerID := m.info.ProviderID
+	r.then(func() {
+		r.spawn(func(ctx context.Context) {
+			for pause := pauseFirst; !r.destroySandbox(ctx, id, providerID); pause = min(2*pause, pauseMost) {
+				if !sleep(ctx, pause) {
+					return
+				}
+			}
+			r.tell(ctx, func() { m.gone(r, id, reason) })
+		})
+	})
+}
+
+// reasonGone is what people are told of a sandbox that its provider does not know any more.
+const reasonGone = "The sandbox is gone."
+
 // gone forgets a sandbox that does not exist any more. What ran in it was interrupted.
-func (m *machine) gone(r *run, id uuid.UUID) {
+func (m *machine) gone(r *run, id uuid.UUID, reason string) {
 	if m.id != id {
 		return
 	}
 	m.stop(nil)
 	r.tail.reset()
-	r.addSandbox(journal.SandboxFailed, "The sandbox is gone.")
-	r.record(event.SandboxFailed, uuid.Nil, map[string]any{"sandbox_id": id.String(), "stage": "run", "reason": "The sandbox is gone."})
+	r.addSandbox(journal.SandboxFailed, reason) // which one that was destroyed does not become
+	r.record(event.SandboxFailed, uuid.Nil, map[string]any{"sandbox_id": id.String(), "stage": "run", "reason": reason})
 	*m = machine{}
 	clear(r.recalled)
 	for _, id := range slices.Collect(maps.Keys(r.active)) {
@@ -242,10 +282,13 @@ func (m *machine) cleanUp(ctx context.Context, r *run) {
 	r.destroySandbox(ctx, m.id, m.info.ProviderID)
 }
 
-func (r *run) destroySandbox(ctx context.Context, id uuid.UUID, providerID string) {
+// destroySandbox reports whether it has.
+func (r *run) destroySandbox(ctx context.Context, id uuid.UUID, providerID string) bool {
 	ctx, cancel := context.WithTimeout(ctx, destroyTimeout)
 	defer cancel()
-	if err := r.e.Destroy(ctx, id, providerID); err != nil {
+	err := r.e.Destroy(ctx, id, providerID)
+	if err != nil {
 		r.log.Warn().Err(err).Str("sandbox_id", id.String()).Msg("destroying the sandbox; a janitor will try again")
 	}
+	return err == nil
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"path"
 	"time"
@@ -176,10 +177,8 @@ func (r *run) awaitReady(ctx context.Context, info sandbox.Info) (sandbox.Info, 
 			case next.State == sandbox.Ready:
 				return next, nil
 			}
-		case sandbox.Failed:
-			return info, errs.E(errs.Invalid, "%s", info.Reason)
-		case sandbox.Destroying:
-			return info, errs.E(errs.Invalid, "The sandbox is being destroyed.")
+		case sandbox.Failed, sandbox.Destroying:
+			return info, brokenBy(info)
 		case sandbox.Creating, sandbox.Starting, sandbox.Stopping:
 		}
 		if !sleep(ctx, pause) {
@@ -191,6 +190,14 @@ func (r *run) awaitReady(ctx context.Context, info sandbox.Info) (sandbox.Info, 
 		}
 		info = next
 	}
+}
+
+// brokenBy says why a sandbox that has failed, or is being destroyed, will never be ready.
+func brokenBy(info sandbox.Info) error {
+	if info.State == sandbox.Destroying {
+		return errs.E(errs.Invalid, "The sandbox is being destroyed.")
+	}
+	return errs.E(errs.Invalid, "%s", cmp.Or(info.Reason, "The sandbox has failed."))
 }
 
 // filesOld reports whether a sandbox that was ready before needs the files of the execution's version: a rerun with another one goes on

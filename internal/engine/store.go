@@ -39,9 +39,10 @@ type known struct {
 	providerID string
 	stopped    bool // or to be stopped, or started again
 	expired    bool // it was destroyed because its execution waited too long
+	broken     bool // it is to be destroyed
 }
 
-// current returns the execution's newest sandbox that has not been given up, or has expired; nil if there is none.
+// current returns the execution's newest sandbox that has not been destroyed, or has expired; nil if there is none.
 func (s *SandboxStore) current(ctx context.Context, executionID uuid.UUID) (found *known, err error) {
 	rows, err := s.q.SandboxListByExecution(ctx, executionID)
 	if err != nil {
@@ -59,10 +60,11 @@ func (s *SandboxStore) current(ctx context.Context, executionID uuid.UUID) (foun
 		case "starting", "stopping", "stopped":
 			k.stopped = true
 		case "destroying", "destroyed":
-			if row.Reason == nil || *row.Reason != reconcile.ReasonExpired {
+			k.expired = row.Reason != nil && *row.Reason == reconcile.ReasonExpired
+			k.broken = !k.expired && row.State == "destroying"
+			if !k.expired && !k.broken {
 				continue
 			}
-			k.expired = true
 		default:
 			continue
 		}

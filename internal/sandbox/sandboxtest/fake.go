@@ -124,6 +124,11 @@ func (f *Fake) Vanish(providerID string) {
 	}
 }
 
+// Break puts a machine into a state that it never leaves, such as sandbox.Failed. Its processes go on, but nobody reaches them.
+func (f *Fake) Break(providerID string, state sandbox.State) {
+	_ = f.with(providerID, func(b *fakeBox) { b.info.State = state }) // one that is gone is as broken
+}
+
 // Name implements sandbox.Provider.
 func (f *Fake) Name() string { return "fake" }
 
