@@ -31,6 +31,7 @@
 //   - An engine is stopped while its claim stays (Session.Abandon): what it has not made durable is refused, so that
 //     the next one, which locks the row first, reads all that will ever be there.
 //   - Somebody changes a fact while an engine decides to end or park: the entry is refused (errs.Conflict), and it decides again.
+//     So does the journal itself where it ends an execution.
 //   - The database is slow: the queue fills, Submit waits, and output stays in the sandbox's file.
 //   - One execution's data cannot be stored: it alone ends, with its unfinished node runs interrupted
 //     and its sandboxes to be destroyed.
