@@ -420,7 +420,10 @@ func (e SecretImportRowResult) Valid() bool {
 // Defines values for WaitingForReason.
 const (
 	WaitingForReasonApproval WaitingForReason = "approval"
+	WaitingForReasonPaused   WaitingForReason = "paused"
+	WaitingForReasonReleased WaitingForReason = "released"
 	WaitingForReasonRetry    WaitingForReason = "retry"
+	WaitingForReasonSandbox  WaitingForReason = "sandbox"
 	WaitingForReasonSlot     WaitingForReason = "slot"
 	WaitingForReasonTurn     WaitingForReason = "turn"
 	WaitingForReasonWait     WaitingForReason = "wait"
@@ -432,7 +435,13 @@ func (e WaitingForReason) Valid() bool {
 	switch e {
 	case WaitingForReasonApproval:
 		return true
+	case WaitingForReasonPaused:
+		return true
+	case WaitingForReasonReleased:
+		return true
 	case WaitingForReasonRetry:
+		return true
+	case WaitingForReasonSandbox:
 		return true
 	case WaitingForReasonSlot:
 		return true
@@ -654,7 +663,7 @@ type Execution struct {
 	// Version Of the workflow.
 	Version int `json:"version"`
 
-	// WaitingFor Why a queued execution does not run yet, or what a parked one waits for; null for any other.
+	// WaitingFor Why a queued execution does not run yet, what a parked one waits for, or what holds up one that runs: a worker gave it back, or there is no sandbox for it yet. Null for any other.
 	WaitingFor *WaitingFor `json:"waiting_for"`
 
 	// WorkerID The worker that holds it now.
@@ -1434,7 +1443,7 @@ type VersionSummary struct {
 	Version   int    `json:"version"`
 }
 
-// WaitingFor Why a queued execution does not run yet, or what a parked one waits for; null for any other.
+// WaitingFor Why a queued execution does not run yet, what a parked one waits for, or what holds up one that runs: a worker gave it back, or there is no sandbox for it yet. Null for any other.
 type WaitingFor struct {
 	// Message The same as a sentence.
 	Message string `json:"message"`
@@ -1442,17 +1451,20 @@ type WaitingFor struct {
 	// Nodes The nodes that a parked execution waits for; empty for one in the queue.
 	Nodes []WaitingNode `json:"nodes"`
 
-	// Position In the queue: "1" is next; counted to 1,000, then "1000+". Null for a parked execution.
+	// Position In the queue: "1" is next; counted to 1,000, then "1000+". Null while the workflow is paused, and for an execution that is parked or runs.
 	Position *string `json:"position"`
 
-	// Reason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
+	// Reason `paused`: its workflow is; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 	Reason WaitingForReason `json:"reason"`
+
+	// Reasons Every one that there is now, as in `reason`, which is the first of them.
+	Reasons []string `json:"reasons"`
 
 	// Workers How many are alive and take work.
 	Workers int `json:"workers"`
 }
 
-// WaitingForReason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
+// WaitingForReason `paused`: its workflow is; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 type WaitingForReason string
 
 // WaitingNode defines model for WaitingNode.
@@ -1506,12 +1518,21 @@ type Workflow struct {
 	CreatedAt  time.Time          `json:"created_at"`
 	HasSecrets bool               `json:"has_secrets"`
 	ID         openapi_types.UUID `json:"id"`
-	Name       string             `json:"name"`
+
+	// MaxQueued How many of its executions may be queued; 0 is as many as the installation allows.
+	MaxQueued int    `json:"max_queued"`
+	Name      string `json:"name"`
 
 	// OwnerID The user who owns it; null when a token without a user made it.
-	OwnerID   *openapi_types.UUID `json:"owner_id"`
-	Slug      string              `json:"slug"`
-	UpdatedAt time.Time           `json:"updated_at"`
+	OwnerID *openapi_types.UUID `json:"owner_id"`
+
+	// PausedAt Since when it is paused; null when it is not.
+	PausedAt *time.Time `json:"paused_at"`
+
+	// PausedBy The name of the user or token that has paused it.
+	PausedBy  *string   `json:"paused_by"`
+	Slug      string    `json:"slug"`
+	UpdatedAt time.Time `json:"updated_at"`
 
 	// Version The latest one.
 	Version int `json:"version"`
@@ -1519,8 +1540,12 @@ type Workflow struct {
 
 // WorkflowChange defines model for WorkflowChange.
 type WorkflowChange struct {
+	// MaxQueued How many of its executions may be queued; 0 is as many as the installation allows (`FOUNDRY_QUEUED_MAX`).
+	MaxQueued *int  `json:"max_queued,omitempty"`
+	Paused    *bool `json:"paused,omitempty"`
+
 	// Slug Made from the name when absent.
-	Slug Slug `json:"slug"`
+	Slug *Slug `json:"slug,omitempty"`
 }
 
 // WorkflowPage defines model for WorkflowPage.
@@ -2282,18 +2307,18 @@ type ClientInterface interface {
 	// Corresponds with GET /workflows/{workflow} (the `GetWorkflow` operationId).
 	GetWorkflow(ctx context.Context, workflow WorkflowParam, params *GetWorkflowParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateWorkflowWithBody Give a workflow another slug
+	// UpdateWorkflowWithBody Give a workflow another slug or limit, pause it, or end its pause
 	//
-	// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+	// What is not given stays. Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end. While a workflow is paused its executions are queued, and none that has not begun is claimed; those that have begun go on. How long an execution may wait in the queue is counted all the same.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /workflows/{workflow} (the `UpdateWorkflow` operationId).
 	UpdateWorkflowWithBody(ctx context.Context, workflow WorkflowParam, params *UpdateWorkflowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateWorkflow Give a workflow another slug
+	// UpdateWorkflow Give a workflow another slug or limit, pause it, or end its pause
 	//
-	// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+	// What is not given stays. Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end. While a workflow is paused its executions are queued, and none that has not begun is claimed; those that have begun go on. How long an execution may wait in the queue is counted all the same.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2302,7 +2327,7 @@ type ClientInterface interface {
 
 	// CreateExecutionWithBody Queue an execution
 	//
-	// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`.
+	// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`. When as many executions of the workflow are queued as may be, the answer is 429 with code `queue_full`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2311,7 +2336,7 @@ type ClientInterface interface {
 
 	// CreateExecution Queue an execution
 	//
-	// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`.
+	// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`. When as many executions of the workflow are queued as may be, the answer is 429 with code `queue_full`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3272,9 +3297,9 @@ func (c *Client) GetWorkflow(ctx context.Context, workflow WorkflowParam, params
 	return c.Client.Do(req)
 }
 
-// UpdateWorkflowWithBody Give a workflow another slug
+// UpdateWorkflowWithBody Give a workflow another slug or limit, pause it, or end its pause
 //
-// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+// What is not given stays. Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end. While a workflow is paused its executions are queued, and none that has not begun is claimed; those that have begun go on. How long an execution may wait in the queue is counted all the same.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3291,9 +3316,9 @@ func (c *Client) UpdateWorkflowWithBody(ctx context.Context, workflow WorkflowPa
 	return c.Client.Do(req)
 }
 
-// UpdateWorkflow Give a workflow another slug
+// UpdateWorkflow Give a workflow another slug or limit, pause it, or end its pause
 //
-// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+// What is not given stays. Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end. While a workflow is paused its executions are queued, and none that has not begun is claimed; those that have begun go on. How long an execution may wait in the queue is counted all the same.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3312,7 +3337,7 @@ func (c *Client) UpdateWorkflow(ctx context.Context, workflow WorkflowParam, par
 
 // CreateExecutionWithBody Queue an execution
 //
-// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`.
+// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`. When as many executions of the workflow are queued as may be, the answer is 429 with code `queue_full`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3331,7 +3356,7 @@ func (c *Client) CreateExecutionWithBody(ctx context.Context, workflow WorkflowP
 
 // CreateExecution Queue an execution
 //
-// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`.
+// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`. When as many executions of the workflow are queued as may be, the answer is 429 with code `queue_full`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6628,18 +6653,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /workflows/{workflow} (the `GetWorkflow` operationId).
 	GetWorkflowWithResponse(ctx context.Context, workflow WorkflowParam, params *GetWorkflowParams, reqEditors ...RequestEditorFn) (*GetWorkflowResponse, error)
 
-	// UpdateWorkflowWithBodyWithResponse Give a workflow another slug
+	// UpdateWorkflowWithBodyWithResponse Give a workflow another slug or limit, pause it, or end its pause
 	//
-	// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+	// What is not given stays. Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end. While a workflow is paused its executions are queued, and none that has not begun is claimed; those that have begun go on. How long an execution may wait in the queue is counted all the same.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /workflows/{workflow} (the `UpdateWorkflow` operationId).
 	UpdateWorkflowWithBodyWithResponse(ctx context.Context, workflow WorkflowParam, params *UpdateWorkflowParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateWorkflowResponse, error)
 
-	// UpdateWorkflowWithResponse Give a workflow another slug
+	// UpdateWorkflowWithResponse Give a workflow another slug or limit, pause it, or end its pause
 	//
-	// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+	// What is not given stays. Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end. While a workflow is paused its executions are queued, and none that has not begun is claimed; those that have begun go on. How long an execution may wait in the queue is counted all the same.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6648,7 +6673,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateExecutionWithBodyWithResponse Queue an execution
 	//
-	// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`.
+	// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`. When as many executions of the workflow are queued as may be, the answer is 429 with code `queue_full`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6657,7 +6682,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateExecutionWithResponse Queue an execution
 	//
-	// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`.
+	// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`. When as many executions of the workflow are queued as may be, the answer is 429 with code `queue_full`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9879,9 +9904,9 @@ func (c *ClientWithResponses) GetWorkflowWithResponse(ctx context.Context, workf
 	return ParseGetWorkflowResponse(rsp)
 }
 
-// UpdateWorkflowWithBodyWithResponse Give a workflow another slug
+// UpdateWorkflowWithBodyWithResponse Give a workflow another slug or limit, pause it, or end its pause
 //
-// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+// What is not given stays. Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end. While a workflow is paused its executions are queued, and none that has not begun is claimed; those that have begun go on. How long an execution may wait in the queue is counted all the same.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9894,9 +9919,9 @@ func (c *ClientWithResponses) UpdateWorkflowWithBodyWithResponse(ctx context.Con
 	return ParseUpdateWorkflowResponse(rsp)
 }
 
-// UpdateWorkflowWithResponse Give a workflow another slug
+// UpdateWorkflowWithResponse Give a workflow another slug or limit, pause it, or end its pause
 //
-// Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end.
+// What is not given stays. Its name is that of its newest text. A taken slug answers 409 with code `conflict`; links with the old one end. While a workflow is paused its executions are queued, and none that has not begun is claimed; those that have begun go on. How long an execution may wait in the queue is counted all the same.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9911,7 +9936,7 @@ func (c *ClientWithResponses) UpdateWorkflowWithResponse(ctx context.Context, wo
 
 // CreateExecutionWithBodyWithResponse Queue an execution
 //
-// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`.
+// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`. When as many executions of the workflow are queued as may be, the answer is 429 with code `queue_full`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9926,7 +9951,7 @@ func (c *ClientWithResponses) CreateExecutionWithBodyWithResponse(ctx context.Co
 
 // CreateExecutionWithResponse Queue an execution
 //
-// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`.
+// Faulty inputs answer 422 with code `validation` and one entry of `errors` per input, with pointers such as `/inputs/depth`. When as many executions of the workflow are queued as may be, the answer is 429 with code `queue_full`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -37,3 +37,13 @@ WHERE to_regclass('execution_logs_' || to_char((now() AT TIME ZONE 'UTC')::date 
 -- name: PartitionsLock :exec
 -- Serialises those who make partitions, for the transaction. The number is arbitrary and ours.
 SELECT pg_advisory_xact_lock(7042025001);
+
+-- name: EventHold :one
+-- What holds an execution up that has begun: the newest event of the kinds that say so or end it, among its last 20. No row: none of them.
+-- Index: execution_events_pkey.
+SELECT recent.type, COALESCE(recent.data->>'reason', '')::text AS reason
+FROM (
+    SELECT v.seq, v.type, v.data FROM execution_events v WHERE v.day = @day AND v.execution_id = @execution_id ORDER BY v.seq DESC LIMIT 20
+) recent
+WHERE recent.type IN ('sandbox.waiting', 'sandbox.ready', 'sandbox.failed', 'execution.released', 'execution.claimed')
+ORDER BY recent.seq DESC LIMIT 1;

@@ -1,10 +1,13 @@
 -- name: ExecutionEnqueue :one
 -- One statement: the number under the workflow's lock, the execution, its inputs, its place in the
--- queue and event 1. No row: the organization has no such workflow.
+-- queue and event 1. No row: the organization has no such workflow, or as many of it may be queued as are allowed, for which
+-- WorkflowLockQueue and WorkflowCountQueued know more. The condition holds for the row as it is once the lock is had, whatever
+-- the statement's snapshot: a count in this statement would not see what the holder before has queued.
 WITH workflow AS (
     UPDATE workflows SET last_number = last_number + 1
     WHERE workflows.id = @workflow_id AND workflows.deleted_at IS NULL AND workflows.organization_id = @organization_id
-    RETURNING workflows.id, organization_id, last_number
+      AND last_number - dequeued < COALESCE(NULLIF(max_queued, 0), @queued_max::int)
+    RETURNING workflows.id, organization_id, last_number, paused_at IS NOT NULL AS paused
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
         last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from)
@@ -15,8 +18,8 @@ WITH workflow AS (
 ), stored AS (
     INSERT INTO execution_data (execution_id, inputs) SELECT e.id, @inputs FROM execution e
 ), place AS (
-    INSERT INTO execution_queue (execution_id, run_order)
-    SELECT e.id, e.queued_at - e.priority * interval '5 minutes' FROM execution e
+    INSERT INTO execution_queue (execution_id, run_order, paused)
+    SELECT e.id, e.queued_at - e.priority * interval '5 minutes', w.paused FROM execution e, workflow w
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
     SELECT @day, e.id, 1, 'execution.queued', @event::jsonb || jsonb_build_object('number', e.number) FROM execution e
@@ -237,10 +240,12 @@ WITH due AS MATERIALIZED (
 SELECT id FROM ended;
 
 -- name: ExecutionQueuePosition :one
--- How many stand before it, counted to 1,000; no row when it is not in the queue. Index: execution_queue_order.
+-- How many stand before it, counted to 1,000, and since when it is paused; no row when it is not in the queue. Index: execution_queue_order.
 SELECT (SELECT count(*) FROM (
-    SELECT 1 FROM execution_queue o WHERE (o.run_order, o.execution_id) < (q.run_order, q.execution_id) LIMIT 1001) AS ahead)::bigint AS ahead
-FROM execution_queue q WHERE q.execution_id = @id;
+    SELECT 1 FROM execution_queue o WHERE (o.run_order, o.execution_id) < (q.run_order, q.execution_id) AND NOT o.paused LIMIT 1001) AS ahead)::bigint AS ahead,
+    q.paused, w.paused_at, COALESCE(w.paused_by, '')::text AS paused_by
+FROM execution_queue q JOIN executions e ON e.id = q.execution_id JOIN workflows w ON w.id = e.workflow_id
+WHERE q.execution_id = @id;
 
 -- name: ExecutionCountByStatus :many
 -- For /metrics: only what is alive, so the count stays small.

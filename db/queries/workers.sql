@@ -30,7 +30,8 @@ SELECT w.id, w.state, w.host, w.pid, w.version, w.slots, w.started_at, w.lease_u
 FROM workers w WHERE w.gone_at IS NULL OR w.gone_at > now() - interval '1 minute' ORDER BY w.id;
 
 -- name: WorkerCapacity :one
--- Those that take work now, what they could hold, and what they do.
+-- Those that take work now, what they could hold, and what they do; and those that would have to be woken. Index: workers_live.
 SELECT count(*)::int AS workers, COALESCE(sum(w.slots), 0)::int AS slots,
-    COALESCE(sum((SELECT count(*) FROM executions e WHERE e.worker_id = w.id)), 0)::int AS held
+    COALESCE(sum((SELECT count(*) FROM executions e WHERE e.worker_id = w.id)), 0)::int AS held,
+    (SELECT count(*) FROM workers d WHERE d.state = 'dormant')::int AS asleep
 FROM workers w WHERE w.state = 'active' AND w.lease_until > now();

@@ -63,7 +63,7 @@ func serve(ctx context.Context) error {
 // controlPlane is what the environment says of one.
 func controlPlane(c config.Serve) devstack.ControlPlane {
 	return devstack.ControlPlane{
-		DatabaseURL: string(c.Database.URL), DirectURL: string(c.Database.Direct), RevealOff: c.Reveal.Switch == config.Off,
+		DatabaseURL: string(c.Database.URL), DirectURL: string(c.Database.Direct), RevealOff: c.Reveal.Switch == config.Off, QueuedMax: int(c.QueuedMax),
 		Version: version().Version, Environment: string(c.Environment), Drain: c.Drain.Timeout, PublicURL: string(c.PublicURL),
 		Lease: time.Duration(c.Lease), Sandbox: c.Sandbox, RetentionDays: int(c.Retention.Days),
 	}

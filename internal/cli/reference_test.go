@@ -217,6 +217,7 @@ func meanings() map[string]string {
 		"FOUNDRY_LOCAL_SANDBOX":   "`bwrap` or `process`, instead of the strongest that works.",
 		"FOUNDRY_PG_BIN":          "The folder of the PostgreSQL programs to use. Unless set, they are searched for, and fetched where there are none.",
 		"FOUNDRY_PUBLIC_URL":      "How browsers reach the API.",
+		"FOUNDRY_QUEUED_MAX":      "How many executions of a workflow may be queued, where the workflow does not say, at most 100000; more answer 429.",
 		"FOUNDRY_RETENTION_DAYS":  "How many days history is kept after all of its day has ended; `0`: for ever.",
 		"FOUNDRY_REVEAL":          "`off`: the API answers no values of secrets.",
 		"FOUNDRY_SANDBOX":         "The sandbox provider.",

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -67,7 +68,50 @@ func (a *app) workflowCommand() *cobra.Command {
 		},
 	}
 	push.Flags().StringVar(&slug, "slug", "", "name of the workflow in URLs and commands; made from its name unless given")
-	return commands(&cobra.Command{Use: "workflow", Short: "Store workflows"}, push)
+	pause := &cobra.Command{
+		Use:   "pause WORKFLOW",
+		Short: "Keep what is queued of a workflow from beginning",
+		Long: "Keep what is queued of a workflow (id or slug) from beginning, until `foundry workflow resume`. Executions are queued all the same;\n" +
+			"those that have begun go on. How long an execution may wait in the queue is counted meanwhile.",
+		Example: "foundry workflow pause monthly-report",
+		Args:    takes("WORKFLOW"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.pause(cmd.Context(), args[0], true) },
+	}
+	resume := &cobra.Command{
+		Use:     "resume WORKFLOW",
+		Short:   "End the pause of a workflow",
+		Long:    "End the pause of a workflow (id or slug). What is queued begins in the order that it would have had.",
+		Example: "foundry workflow resume monthly-report",
+		Args:    takes("WORKFLOW"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.pause(cmd.Context(), args[0], false) },
+	}
+	return commands(&cobra.Command{Use: "workflow", Short: "Store and pause workflows"}, push, pause, resume)
+}
+
+// pause begins or ends a pause, whatever else has become of the workflow.
+func (a *app) pause(ctx context.Context, name string, paused bool) error {
+	s, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var w client.Workflow
+	answer, err := s.call(ctx, request{
+		method: http.MethodPatch, path: []string{"workflows", name}, header: http.Header{"If-Match": {"*"}},
+		body: client.WorkflowChange{Paused: &paused},
+	}, &w)
+	if err != nil {
+		return withPushHint(err, name)
+	}
+	switch {
+	case a.json:
+		return a.printJSON(answer)
+	case w.PausedAt != nil && w.PausedBy != nil:
+		fmt.Fprintf(a.Out, "%s is paused since %s, by %s.\n", w.Slug, w.PausedAt.Local().Format(time.DateTime), *w.PausedBy)
+	default:
+		fmt.Fprintf(a.Out, "%s is not paused.\n", w.Slug)
+	}
+	return nil
 }
 
 func (a *app) push(ctx context.Context, name, slug string) error {

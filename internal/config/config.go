@@ -73,6 +73,8 @@ type Serve struct {
 	Retention Retention
 	Port      Port      `env:"PORT" envDefault:"8080"`
 	PublicURL PublicURL `env:"FOUNDRY_PUBLIC_URL"`
+	// QueuedMax is how many executions of a workflow may be queued, where the workflow does not say.
+	QueuedMax QueuedMax `env:"FOUNDRY_QUEUED_MAX" envDefault:"10000"`
 	// Environment is the installation's name, which people are shown.
 	Environment Environment `env:"FOUNDRY_ENVIRONMENT" envDefault:"production"`
 	// Lease is that of the workers: the reaper waits for as long before it declares one gone.
@@ -109,6 +111,8 @@ type Dev struct {
 	PGBin     string    `env:"FOUNDRY_PG_BIN"`
 	PublicURL PublicURL `env:"FOUNDRY_PUBLIC_URL"`
 	Slots     Slots     `env:"FOUNDRY_WORKER_SLOTS" envDefault:"32"`
+	// QueuedMax is how many executions of a workflow may be queued, where the workflow does not say.
+	QueuedMax QueuedMax `env:"FOUNDRY_QUEUED_MAX" envDefault:"10000"`
 	// Lease is short, so that whoever kills the worker does not wait for long.
 	Lease Lease `env:"FOUNDRY_WORKER_LEASE" envDefault:"10s"`
 }

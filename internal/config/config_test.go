@@ -25,7 +25,7 @@ func TestDefaults(t *testing.T) {
 	environ := map[string]string{"DATABASE_URL": dbURL, "PORT": "", "UNRELATED": "x"}
 
 	serve, err := load[Serve](environ)
-	if want := (Serve{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8080, Reveal: Reveal{On}, Retention: Retention{30}, Environment: "production", Lease: lease}); err != nil || serve != want {
+	if want := (Serve{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8080, Reveal: Reveal{On}, Retention: Retention{30}, QueuedMax: 10_000, Environment: "production", Lease: lease}); err != nil || serve != want {
 		t.Errorf("Serve: %v %s", err, cmp.Diff(want, serve))
 	}
 	worker, err := load[Worker](environ)
@@ -33,7 +33,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("Worker: %v %s", err, cmp.Diff(want, worker))
 	}
 	dev, err := load[Dev](nil)
-	if want := (Dev{Common: common, Drain: drain, Sandbox: sandbox, Slots: 32, Reveal: Reveal{On}, Retention: Retention{30}, Lease: lease / 3}); err != nil || dev != want {
+	if want := (Dev{Common: common, Drain: drain, Sandbox: sandbox, Slots: 32, Reveal: Reveal{On}, Retention: Retention{30}, QueuedMax: 10_000, Lease: lease / 3}); err != nil || dev != want {
 		t.Errorf("Dev: %v %s", err, cmp.Diff(want, dev))
 	}
 }
@@ -45,10 +45,11 @@ func TestEverythingSet(t *testing.T) {
 		"FOUNDRY_SANDBOX": "local", "FOUNDRY_LOCAL_SANDBOX": "process", "FOUNDRY_STATE_DIR": "/s",
 		"FOUNDRY_KEEP_SANDBOX": "on-failure", "FOUNDRY_DRAIN_TIMEOUT": "3s", "FOUNDRY_WORKER_SLOTS": "4", "FOUNDRY_PG_BIN": "/pg/bin",
 		"FOUNDRY_PUBLIC_URL": "https://foundry.example/", "FOUNDRY_ENCRYPTION_KEYS": "k:AAAA", "FOUNDRY_REVEAL": "off",
-		"FOUNDRY_WORKER_LEASE": "2s", "FOUNDRY_RETENTION_DAYS": "0",
+		"FOUNDRY_WORKER_LEASE": "2s", "FOUNDRY_RETENTION_DAYS": "0", "FOUNDRY_QUEUED_MAX": "7",
 	}
 	want := Dev{
-		Common: Common{LogLevel{zerolog.DebugLevel}}, Drain: Drain{3 * time.Second},
+		QueuedMax: 7,
+		Common:    Common{LogLevel{zerolog.DebugLevel}}, Drain: Drain{3 * time.Second},
 		Sandbox: Sandbox{Kind: SandboxLocal, Local: LocalProcess, StateDir: "/s", Keep: KeepOnFailure},
 		URL:     dbURL, Direct: "postgresql://direct/x", PGBin: "/pg/bin",
 		PublicURL: "https://foundry.example", Slots: 4, Secrets: Secrets{Keys: "k:AAAA"}, Reveal: Reveal{Off}, Lease: Lease(2 * time.Second),
@@ -180,5 +181,15 @@ func TestLogger(t *testing.T) {
 	}
 	if record.Level != "info" || record.Message != "started" || record.ExecutionID != "e1" || record.Time.IsZero() {
 		t.Errorf("record %+v", record)
+	}
+}
+
+func TestQueuedMax(t *testing.T) {
+	t.Parallel()
+	for _, value := range []string{"0", "100001", "many"} {
+		_, err := load[Serve](map[string]string{"DATABASE_URL": dbURL, "FOUNDRY_QUEUED_MAX": value})
+		if want := "FOUNDRY_QUEUED_MAX must be a whole number between 1 and 100000."; err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", value, err, want)
+		}
 	}
 }

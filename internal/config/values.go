@@ -49,6 +49,19 @@ func (d *RetentionDays) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// QueuedMax is how many executions of a workflow may be queued, 1 to 100,000.
+type QueuedMax int
+
+// UnmarshalText reads a number of executions.
+func (q *QueuedMax) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 || n > 100_000 {
+		return wants("must be a whole number between 1 and 100000")
+	}
+	*q = QueuedMax(n)
+	return nil
+}
+
 // LogLevel is a level of zerolog.
 type LogLevel struct{ zerolog.Level }
 

@@ -39,6 +39,7 @@ type ControlPlane struct {
 	DirectURL   string          // without a transaction pooler
 	Keys        *secret.Keyring // nil: secrets can be neither set nor revealed
 	RevealOff   bool            // the API answers no value
+	QueuedMax   int             // executions of a workflow, where it does not say; 0: queue.DefaultQueuedMax
 	Listener    net.Listener
 	Log         zerolog.Logger
 	Version     string
@@ -88,7 +89,7 @@ func (c ControlPlane) run(ctx context.Context, pool *pgxpool.Pool, d *departure)
 	}
 	accounts := auth.NewStore(pool)
 	notifier := postgres.NewNotifier(pool, part(c.Log, "notifier"))
-	executions := queue.NewStore(pool, notifier)
+	executions := queue.NewStore(pool, notifier, queue.QueuedMax(c.QueuedMax))
 	listener, err := postgres.Listen(ctx, postgres.ListenConfig{
 		URL: c.DirectURL, Name: listenName, Log: part(c.Log, "listener"),
 		Channels: []string{postgres.ChannelEvents, postgres.ChannelAccounts},

@@ -225,7 +225,7 @@ func (s *stack) startServer(_ context.Context, listener net.Listener) (string, e
 	plane := ControlPlane{
 		DatabaseURL: s.state.DatabaseURL, DirectURL: s.direct, Listener: listener,
 		Log: s.log, Version: s.Version, Environment: "development", PublicURL: string(s.Env.PublicURL), Drain: s.Env.Drain.Timeout,
-		Lease: time.Duration(s.Env.Lease), Sandbox: s.sandbox(), Keys: s.keys, RevealOff: s.Env.Reveal.Switch == config.Off,
+		Lease: time.Duration(s.Env.Lease), Sandbox: s.sandbox(), Keys: s.keys, RevealOff: s.Env.Reveal.Switch == config.Off, QueuedMax: int(s.Env.QueuedMax),
 		RetentionDays: int(s.Env.Retention.Days),
 	}
 	s.group.Go("control plane", plane.Run)

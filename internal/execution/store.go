@@ -107,17 +107,40 @@ func (s *Store) Heads(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]Head,
 	return heads, nil
 }
 
-// QueuePosition returns how many ready executions stand before this one, counted to 1,001. ok is
-// false when it is not in the queue.
-func (s *Store) QueuePosition(ctx context.Context, id uuid.UUID) (ahead int, ok bool, err error) {
-	n, err := s.q.ExecutionQueuePosition(ctx, id)
+// Place is where a ready execution stands in the queue.
+type Place struct {
+	Ahead       int        // ready executions that go first, counted to 1,001
+	PausedSince *time.Time // its workflow is, and it has not begun: it is not claimed; else nil
+	PausedBy    string     // the name of a user or token
+}
+
+// QueuePosition returns where a ready execution stands. ok is false when it is not in the queue.
+func (s *Store) QueuePosition(ctx context.Context, id uuid.UUID) (place Place, ok bool, err error) {
+	row, err := s.q.ExecutionQueuePosition(ctx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, false, nil
+		return Place{}, false, nil
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("reading the position in the queue: %w", err)
+		return Place{}, false, fmt.Errorf("reading the position in the queue: %w", err)
 	}
-	return int(n), true, nil
+	place = Place{Ahead: int(row.Ahead)}
+	if row.Paused {
+		place.PausedSince, place.PausedBy = row.PausedAt, row.PausedBy
+	}
+	return place, true, nil
+}
+
+// Hold says what holds up an execution that has begun: the type of the event that says so, and its reason as a sentence, which may be
+// empty. The type is empty when nothing does.
+func (s *Store) Hold(ctx context.Context, id uuid.UUID) (event, reason string, err error) {
+	row, err := s.q.EventHold(ctx, Day(id), id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("reading what holds up an execution: %w", err)
+	}
+	return row.Type, row.Reason, nil
 }
 
 // Settle waits until no transaction is under way that might still write the execution under this claim;

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -93,7 +94,12 @@ func parkedJSON(nodes []execution.WaitingNode, now capacity) *openapi.WaitingFor
 			Kind: openapi.WaitingNodeKind(n.Kind), Node: n.Key, Index: n.Index, Message: n.Message, Roles: roles, DueAt: inUTC(n.DueAt),
 		})
 	}
-	w.Reason, w.Message = openapi.WaitingForReason(first.Kind), waitSentence(first)
+	because(w, openapi.WaitingForReason(first.Kind), waitSentence(first))
+	for _, n := range w.Nodes {
+		if kind := string(n.Kind); !slices.Contains(w.Reasons, kind) {
+			w.Reasons = append(w.Reasons, kind)
+		}
+	}
 	if more := len(nodes) - 1; more > 0 {
 		w.Message += fmt.Sprintf(" And for %d more.", more)
 	}

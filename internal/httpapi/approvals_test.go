@@ -192,7 +192,7 @@ func TestWaitingForOfTheParked(t *testing.T) {
 	b.worker(t, "active", 4, "1 minute")
 	due := time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC)
 	want := &openapi.WaitingFor{
-		Reason: openapi.WaitingForReasonApproval, Workers: 1, Message: `Somebody has to decide on the node "ask". And for 1 more.`,
+		Reason: openapi.WaitingForReasonApproval, Reasons: []string{"approval", "wait"}, Workers: 1, Message: `Somebody has to decide on the node "ask". And for 1 more.`,
 		Nodes: []openapi.WaitingNode{
 			{Kind: openapi.WaitingNodeKindApproval, Node: "ask", Message: "Publish?", Roles: []string{"admin"}},
 			{Kind: openapi.WaitingNodeKindWait, Node: "pause", Roles: []string{}, DueAt: &due},
@@ -217,7 +217,7 @@ func TestWaitingForOfTheParked(t *testing.T) {
 				VALUES ($1, $2, 'build', $3, 'failed', now(), now(), $4::timestamptz)`, execution.NewID(), id, attempt+1, retry)
 		}
 		want := &openapi.WaitingFor{
-			Reason: openapi.WaitingForReasonRetry, Workers: 1, Message: `The node "build" pauses until 2031-01-01T00:00:00Z before it runs again.`,
+			Reason: openapi.WaitingForReasonRetry, Reasons: []string{"retry"}, Workers: 1, Message: `The node "build" pauses until 2031-01-01T00:00:00Z before it runs again.`,
 			Nodes: []openapi.WaitingNode{{Kind: openapi.WaitingNodeKindRetry, Node: "build", Roles: []string{}, DueAt: &due}},
 		}
 		if diff := cmp.Diff(want, get[openapi.Execution](t, b, executionPath(id, "")).WaitingFor); diff != "" {

@@ -30,6 +30,9 @@ const (
 // statusClientGone is what the access log shows when there was nobody left to answer (as nginx does).
 const statusClientGone = 499
 
+// retryWhenFull is after how many seconds an execution that a full queue has refused may be tried again.
+const retryWhenFull = 5
+
 // errClientGone marks a write that failed: there is nobody left to tell.
 var errClientGone = errors.New("the client has gone")
 
@@ -92,6 +95,9 @@ func writeProblem(c echo.Context, problem openapi.Problem, status int, cause err
 		after := 1
 		if limited, ok := errors.AsType[*rateError](cause); ok {
 			after = limited.retryAfter()
+		}
+		if errs.Is(cause, queue.Full) {
+			after = retryWhenFull
 		}
 		if wait, ok := errors.AsType[*auth.WaitError](cause); ok {
 			after = int(wait.Wait.Seconds())
@@ -192,7 +198,7 @@ func statusOf(code errs.Code) int {
 		return http.StatusUnsupportedMediaType
 	case rangeNotSatisfiable:
 		return http.StatusRequestedRangeNotSatisfiable
-	case errs.TooMany:
+	case errs.TooMany, queue.Full:
 		return http.StatusTooManyRequests
 	case errs.Unavailable, errs.Unknown, draining: // a connection was lost, or the server leaves
 		return http.StatusServiceUnavailable

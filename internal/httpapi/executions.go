@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -82,50 +80,6 @@ func (h *handlers) execution(ctx context.Context, id uuid.UUID) (openapi.Executi
 		return openapi.Execution{}, err
 	}
 	return executionJSON(e, waiting), nil
-}
-
-// waitingFor says why a queued execution does not run yet, and what a parked one waits for; nil for any other.
-func (h *handlers) waitingFor(ctx context.Context, e *execution.Execution) (*openapi.WaitingFor, error) {
-	if e.Status != execution.Queued && e.Status != execution.Waiting {
-		return nil, nil //nolint:nilnil // waiting for nothing is not an error
-	}
-	ahead, queued, err := h.executions.QueuePosition(ctx, e.ID)
-	if err != nil || !queued && e.Status == execution.Queued { // not in the queue: claimed since it was read
-		return nil, err
-	}
-	now, err := h.machines.Capacity(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if queued {
-		return waitingJSON(ahead, now), nil
-	}
-	nodes, err := h.executions.WaitingNodes(ctx, e.ID)
-	if err != nil || len(nodes) == 0 { // claimed since it was read
-		return nil, err
-	}
-	return parkedJSON(nodes, now), nil
-}
-
-// positionCounted is how far a position is counted.
-const positionCounted = 1000
-
-func waitingJSON(ahead int, now capacity) *openapi.WaitingFor {
-	position := strconv.Itoa(ahead + 1)
-	if ahead+1 > positionCounted {
-		position = strconv.Itoa(positionCounted) + "+"
-	}
-	w := &openapi.WaitingFor{Position: &position, Workers: now.Workers, Nodes: []openapi.WaitingNode{}}
-	switch {
-	case now.Workers == 0:
-		w.Reason, w.Message = openapi.WaitingForReasonWorker, "No worker is alive."
-	case now.Held >= now.Slots:
-		w.Reason, w.Message = openapi.WaitingForReasonSlot, fmt.Sprintf("All %d slots of the workers are taken.", now.Slots)
-	default:
-		w.Reason, w.Message = openapi.WaitingForReasonTurn, "A worker has a free slot and is about to take it."
-	}
-	w.Message += " Position in the queue: " + position + "."
-	return w
 }
 
 func executionJSON(e *execution.Execution, waiting *openapi.WaitingFor) openapi.Execution {

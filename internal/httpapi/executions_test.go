@@ -266,7 +266,7 @@ func TestWaitingFor(t *testing.T) {
 func TestPositionIsCountedToAThousand(t *testing.T) {
 	t.Parallel()
 	for ahead, want := range map[int]string{0: "1", 1: "2", 999: "1000", 1000: "1000+", 1001: "1000+"} {
-		if got := *waitingJSON(ahead, capacity{}).Position; got != want {
+		if got := *queuedJSON(execution.Place{Ahead: ahead}, capacity{}, "").Position; got != want {
 			t.Errorf("with %d ahead: %q, want %q", ahead, got, want)
 		}
 	}

@@ -74,6 +74,8 @@ func sentence(e *openapi3.SchemaError) string {
 		return "Must have " + counted(schema.MinLength, schema.MaxLength, "characters") + "."
 	case "minItems", "maxItems":
 		return "Must have " + counted(schema.MinItems, schema.MaxItems, "entries") + "."
+	case "minProperties":
+		return "Must have at least one field."
 	case "enum":
 		return "Must be one of " + listed(schema.Enum) + "."
 	case "pattern":

@@ -57,6 +57,7 @@ type capacity struct {
 	Workers int
 	Slots   int
 	Held    int // executions
+	Asleep  int // workers that take work once they are woken
 }
 
 func (s *store) Capacity(ctx context.Context) (capacity, error) {
@@ -64,7 +65,7 @@ func (s *store) Capacity(ctx context.Context) (capacity, error) {
 	if err != nil {
 		return capacity{}, fmt.Errorf("reading the capacity of the workers: %w", err)
 	}
-	return capacity{Workers: int(row.Workers), Slots: int(row.Slots), Held: int(row.Held)}, nil
+	return capacity{Workers: int(row.Workers), Slots: int(row.Slots), Held: int(row.Held), Asleep: int(row.Asleep)}, nil
 }
 
 // figures are what /metrics reads from the database.

@@ -45,7 +45,7 @@ func (h *handlers) UpdateWorkflow(ctx context.Context, r openapi.UpdateWorkflowR
 	if err != nil {
 		return nil, err
 	}
-	w, err := h.workflows.Rename(ctx, change, r.Body.Slug)
+	w, err := h.workflows.Update(ctx, change, workflow.Update{Slug: r.Body.Slug, Paused: r.Body.Paused, MaxQueued: r.Body.MaxQueued})
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (h *handlers) ValidateWorkflow(_ context.Context, r openapi.ValidateWorkflo
 func workflowJSON(w *workflow.Workflow) openapi.Workflow {
 	return openapi.Workflow{
 		ID: w.ID, Slug: w.Slug, Name: w.Name, Version: w.LatestVersion, OwnerID: w.OwnerID, HasSecrets: w.HasSecrets,
-		CreatedAt: w.CreatedAt.UTC(), UpdatedAt: w.UpdatedAt.UTC(),
+		PausedAt: inUTC(w.PausedAt), PausedBy: w.PausedBy, MaxQueued: w.MaxQueued, CreatedAt: w.CreatedAt.UTC(), UpdatedAt: w.UpdatedAt.UTC(),
 	}
 }
 

@@ -31,7 +31,7 @@ func Violations(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = '60s'; SET LOCAL enable_nestloop = off"); err != nil {
 			return err
 		}
-		for _, query := range []string{placesSQL, timersSQL, historiesSQL, endsSQL} {
+		for _, query := range []string{placesSQL, timersSQL, historiesSQL, endsSQL, pausesSQL, queuedSQL} {
 			rows, err := tx.Query(ctx, query)
 			if err != nil {
 				return err
@@ -70,6 +70,16 @@ WHERE (NOT finished AND places <> 1) OR (finished AND (queued OR worker_id IS NO
 SELECT format('execution %s (%s) has a timer and is not parked', e.id, e.status)
 FROM execution_timers t JOIN executions e ON e.id = t.execution_id
 WHERE e.status <> 'waiting' OR EXISTS (SELECT 1 FROM execution_queue q WHERE q.execution_id = e.id)`
+
+	pausesSQL = `
+SELECT format('execution %s (%s) has a queue row that is paused: %s, and its workflow is: %s', e.id, e.status, q.paused, w.paused_at IS NOT NULL)
+FROM execution_queue q JOIN executions e ON e.id = q.execution_id JOIN workflows w ON w.id = e.workflow_id
+WHERE q.paused <> (e.status = 'queued' AND w.paused_at IS NOT NULL)`
+
+	queuedSQL = `
+SELECT format('workflow %s counts %s queued executions at most and has %s', w.id, w.last_number - w.dequeued, count(*))
+FROM workflows w JOIN executions e ON e.workflow_id = w.id AND e.status = 'queued'
+GROUP BY w.id HAVING count(*) > w.last_number - w.dequeued`
 
 	historiesSQL = `
 WITH records AS (

@@ -71,8 +71,8 @@ func TestClaimOrder(t *testing.T) {
 		id := b.enqueue(priority(k.priority))
 		ids[id] = i
 		pgtest.Exec(t, b.pool, "UPDATE execution_queue SET run_order = run_order - $2 * interval '1 minute' WHERE execution_id = $1", id, k.waited)
-		if got, ok, err := b.executions.QueuePosition(t.Context(), id); err != nil || !ok || got > i {
-			t.Errorf("position %d, %t, %v", got, ok, err)
+		if got, ok, err := b.executions.QueuePosition(t.Context(), id); err != nil || !ok || got.Ahead > i {
+			t.Errorf("position %+v, %t, %v", got, ok, err)
 		}
 	}
 	var got []int

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/google/uuid"
@@ -17,11 +18,28 @@ type Store struct {
 	pool     *pgxpool.Pool
 	q        *dbsqlc.Queries
 	notifier *postgres.Notifier
+	// queuedMax is how many executions of a workflow may be queued where the workflow does not say.
+	queuedMax int
+}
+
+// DefaultQueuedMax is how many executions of a workflow may be queued, where neither it nor the store says.
+const DefaultQueuedMax = 10_000
+
+// Option changes a new store.
+type Option func(*Store)
+
+// QueuedMax makes n the number of executions of a workflow that may be queued, where the workflow does not say; 0 is DefaultQueuedMax.
+func QueuedMax(n int) Option {
+	return func(s *Store) { s.queuedMax = cmp.Or(n, DefaultQueuedMax) }
 }
 
 // NewStore returns a store on the pool. Wake-ups go out through the notifier.
-func NewStore(pool *pgxpool.Pool, notifier *postgres.Notifier) *Store {
-	return &Store{pool: pool, q: dbsqlc.New(pool), notifier: notifier}
+func NewStore(pool *pgxpool.Pool, notifier *postgres.Notifier, options ...Option) *Store {
+	s := &Store{pool: pool, q: dbsqlc.New(pool), notifier: notifier, queuedMax: DefaultQueuedMax}
+	for _, option := range options {
+		option(s)
+	}
+	return s
 }
 
 // wake says who is to be woken by a change: workers, and readers of executions.

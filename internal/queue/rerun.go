@@ -123,7 +123,7 @@ func (s *Store) PlanRerun(ctx context.Context, texts *workflow.Definitions, r Re
 }
 
 // Rerun admits an execution as PlanRerun says, in one transaction that also moves the sandbox. Of two that want the same sandbox one is
-// SandboxNotAvailable; one that leaves the choice gets a fresh sandbox then. Its errors are those of PlanRerun.
+// SandboxNotAvailable; one that leaves the choice gets a fresh sandbox then. Its errors are those of PlanRerun, and Full.
 func (s *Store) Rerun(ctx context.Context, texts *workflow.Definitions, r RerunRequest) (Rerunning, error) {
 	for {
 		plan, err := s.PlanRerun(ctx, texts, r)
@@ -164,7 +164,7 @@ func (s *Store) admit(ctx context.Context, r RerunRequest, plan *RerunPlan) (Rer
 	err = s.transact(ctx, wake{work: true, ids: []uuid.UUID{params.ID}}, func(tx dbsqlc.DBTX) (err error) {
 		rerunning, err = r.Once.Do(ctx, tx, func() (Rerunning, error) {
 			q := dbsqlc.New(tx)
-			row, err := q.ExecutionEnqueue(ctx, params)
+			row, err := s.insert(ctx, q, params)
 			if err != nil {
 				return Rerunning{}, err
 			}

@@ -25,6 +25,9 @@ type Workflow struct {
 	OwnerID       *uuid.UUID // the user who made it; nil for a token without a user
 	Revision      int64      // rises with every change
 	HasSecrets    bool
+	PausedAt      *time.Time // since when no execution that has not begun is claimed; nil: it is not paused
+	PausedBy      *string    // the name of a user or token; nil with PausedAt
+	MaxQueued     int        // how many of its executions may be queued; 0: as many as the installation allows
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 }
@@ -265,7 +268,7 @@ func (s *Store) ContentInfos(ctx context.Context, workflowID uuid.UUID, number i
 func workflowOf(row dbsqlc.WorkflowGetRow) *Workflow {
 	return &Workflow{
 		ID: row.ID, Slug: row.Slug, Name: row.Name, LatestVersion: int(row.LatestVersion), OwnerID: row.OwnerID,
-		Revision: row.Revision, HasSecrets: row.HasSecrets, CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
+		Revision: row.Revision, HasSecrets: row.HasSecrets, PausedAt: row.PausedAt, PausedBy: row.PausedBy, MaxQueued: int(row.MaxQueued), CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
 	}
 }
 

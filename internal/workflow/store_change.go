@@ -25,28 +25,65 @@ type ChangeParams struct {
 	Actor          audit.Actor
 }
 
-// Rename gives a workflow another slug; links with the old one end. Changed when the revision is another
-// by now, errs.Conflict when the slug is taken.
-func (s *Store) Rename(ctx context.Context, p ChangeParams, slug string) (*Workflow, error) {
-	var renamed *Workflow
+// Update is what becomes of a workflow. What is nil stays.
+type Update struct {
+	Slug      *string // links with the old one end
+	Paused    *bool
+	MaxQueued *int // 0: as many as the installation allows
+}
+
+// Update changes a workflow. Its pause keeps executions that have not begun from being claimed, from its commit on; what has begun goes
+// on. The end of a pause wakes the workers. Changed when the revision is another by now, errs.Conflict when the slug is taken.
+func (s *Store) Update(ctx context.Context, p ChangeParams, u Update) (*Workflow, error) {
+	var updated *Workflow
 	err := s.change(ctx, p, func(tx pgx.Tx, q *dbsqlc.Queries, now dbsqlc.WorkflowLockRow) error {
-		row, err := q.WorkflowSetSlug(ctx, slug, p.WorkflowID)
+		params := dbsqlc.WorkflowUpdateParams{Slug: u.Slug, Paused: u.Paused, Actor: p.Actor.Name, ID: p.WorkflowID}
+		if u.MaxQueued != nil {
+			params.MaxQueued = new(int32(*u.MaxQueued))
+		}
+		row, err := q.WorkflowUpdate(ctx, params)
 		if duplicate, ok := errors.AsType[*pgconn.PgError](err); ok && duplicate.ConstraintName == "workflows_slug" {
-			return slugTaken(slug)
+			return slugTaken(*u.Slug)
+		}
+		if err == nil && u.Paused != nil && *u.Paused != (now.PausedAt != nil) {
+			err = pause(ctx, q, p.WorkflowID, *u.Paused)
 		}
 		if err != nil {
 			return err
 		}
-		renamed = workflowOf(dbsqlc.WorkflowGetRow(row))
+		updated = workflowOf(dbsqlc.WorkflowGetRow(row))
 		return record(ctx, tx, audit.Entry{
-			Actor: p.Actor, Action: audit.WorkflowUpdate, WorkflowID: &p.WorkflowID, Target: slug,
-			Data: map[string]any{"slug": slug, "former_slug": now.Slug},
+			Actor: p.Actor, Action: audit.WorkflowUpdate, WorkflowID: &p.WorkflowID, Target: updated.Slug, Data: u.record(now.Slug),
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("renaming a workflow: %w", err)
+		return nil, fmt.Errorf("updating a workflow: %w", err)
 	}
-	return renamed, nil
+	return updated, nil
+}
+
+// pause takes what is queued out of the order, or puts it back and wakes the workers.
+func pause(ctx context.Context, q *dbsqlc.Queries, id uuid.UUID, paused bool) error {
+	err := q.QueuePause(ctx, paused, id)
+	if err == nil && !paused {
+		err = q.QueueWake(ctx)
+	}
+	return err
+}
+
+// record is what the audit record says of a change.
+func (u Update) record(formerSlug string) map[string]any {
+	data := map[string]any{}
+	if u.Slug != nil {
+		data["slug"], data["former_slug"] = *u.Slug, formerSlug
+	}
+	if u.Paused != nil {
+		data["paused"] = *u.Paused
+	}
+	if u.MaxQueued != nil {
+		data["max_queued"] = *u.MaxQueued
+	}
+	return data
 }
 
 // Delete takes a workflow and its secrets away. What it has run stays until retention takes it. Changed when the revision

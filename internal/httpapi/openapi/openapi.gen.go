@@ -422,7 +422,10 @@ func (e SecretImportRowResult) Valid() bool {
 // Defines values for WaitingForReason.
 const (
 	WaitingForReasonApproval WaitingForReason = "approval"
+	WaitingForReasonPaused   WaitingForReason = "paused"
+	WaitingForReasonReleased WaitingForReason = "released"
 	WaitingForReasonRetry    WaitingForReason = "retry"
+	WaitingForReasonSandbox  WaitingForReason = "sandbox"
 	WaitingForReasonSlot     WaitingForReason = "slot"
 	WaitingForReasonTurn     WaitingForReason = "turn"
 	WaitingForReasonWait     WaitingForReason = "wait"
@@ -434,7 +437,13 @@ func (e WaitingForReason) Valid() bool {
 	switch e {
 	case WaitingForReasonApproval:
 		return true
+	case WaitingForReasonPaused:
+		return true
+	case WaitingForReasonReleased:
+		return true
 	case WaitingForReasonRetry:
+		return true
+	case WaitingForReasonSandbox:
 		return true
 	case WaitingForReasonSlot:
 		return true
@@ -656,7 +665,7 @@ type Execution struct {
 	// Version Of the workflow.
 	Version int `json:"version"`
 
-	// WaitingFor Why a queued execution does not run yet, or what a parked one waits for; null for any other.
+	// WaitingFor Why a queued execution does not run yet, what a parked one waits for, or what holds up one that runs: a worker gave it back, or there is no sandbox for it yet. Null for any other.
 	WaitingFor *WaitingFor `json:"waiting_for"`
 
 	// WorkerID The worker that holds it now.
@@ -1436,7 +1445,7 @@ type VersionSummary struct {
 	Version   int    `json:"version"`
 }
 
-// WaitingFor Why a queued execution does not run yet, or what a parked one waits for; null for any other.
+// WaitingFor Why a queued execution does not run yet, what a parked one waits for, or what holds up one that runs: a worker gave it back, or there is no sandbox for it yet. Null for any other.
 type WaitingFor struct {
 	// Message The same as a sentence.
 	Message string `json:"message"`
@@ -1444,17 +1453,20 @@ type WaitingFor struct {
 	// Nodes The nodes that a parked execution waits for; empty for one in the queue.
 	Nodes []WaitingNode `json:"nodes"`
 
-	// Position In the queue: "1" is next; counted to 1,000, then "1000+". Null for a parked execution.
+	// Position In the queue: "1" is next; counted to 1,000, then "1000+". Null while the workflow is paused, and for an execution that is parked or runs.
 	Position *string `json:"position"`
 
-	// Reason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
+	// Reason `paused`: its workflow is; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 	Reason WaitingForReason `json:"reason"`
+
+	// Reasons Every one that there is now, as in `reason`, which is the first of them.
+	Reasons []string `json:"reasons"`
 
 	// Workers How many are alive and take work.
 	Workers int `json:"workers"`
 }
 
-// WaitingForReason `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
+// WaitingForReason `paused`: its workflow is; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 type WaitingForReason string
 
 // WaitingNode defines model for WaitingNode.
@@ -1508,12 +1520,21 @@ type Workflow struct {
 	CreatedAt  time.Time          `json:"created_at"`
 	HasSecrets bool               `json:"has_secrets"`
 	ID         openapi_types.UUID `json:"id"`
-	Name       string             `json:"name"`
+
+	// MaxQueued How many of its executions may be queued; 0 is as many as the installation allows.
+	MaxQueued int    `json:"max_queued"`
+	Name      string `json:"name"`
 
 	// OwnerID The user who owns it; null when a token without a user made it.
-	OwnerID   *openapi_types.UUID `json:"owner_id"`
-	Slug      string              `json:"slug"`
-	UpdatedAt time.Time           `json:"updated_at"`
+	OwnerID *openapi_types.UUID `json:"owner_id"`
+
+	// PausedAt Since when it is paused; null when it is not.
+	PausedAt *time.Time `json:"paused_at"`
+
+	// PausedBy The name of the user or token that has paused it.
+	PausedBy  *string   `json:"paused_by"`
+	Slug      string    `json:"slug"`
+	UpdatedAt time.Time `json:"updated_at"`
 
 	// Version The latest one.
 	Version int `json:"version"`
@@ -1521,8 +1542,12 @@ type Workflow struct {
 
 // WorkflowChange defines model for WorkflowChange.
 type WorkflowChange struct {
+	// MaxQueued How many of its executions may be queued; 0 is as many as the installation allows (`FOUNDRY_QUEUED_MAX`).
+	MaxQueued *int  `json:"max_queued,omitempty"`
+	Paused    *bool `json:"paused,omitempty"`
+
 	// Slug Made from the name when absent.
-	Slug Slug `json:"slug"`
+	Slug *Slug `json:"slug,omitempty"`
 }
 
 // WorkflowPage defines model for WorkflowPage.
@@ -1946,7 +1971,7 @@ type ServerInterface interface {
 	// GetWorkflow One workflow
 	// (GET /workflows/{workflow})
 	GetWorkflow(ctx echo.Context, workflow WorkflowParam, params GetWorkflowParams) error
-	// UpdateWorkflow Give a workflow another slug
+	// UpdateWorkflow Give a workflow another slug or limit, pause it, or end its pause
 	// (PATCH /workflows/{workflow})
 	UpdateWorkflow(ctx echo.Context, workflow WorkflowParam, params UpdateWorkflowParams) error
 	// CreateExecution Queue an execution
@@ -5556,7 +5581,7 @@ type StrictServerInterface interface {
 	// GetWorkflow One workflow
 	// (GET /workflows/{workflow})
 	GetWorkflow(ctx context.Context, request GetWorkflowRequestObject) (GetWorkflowResponseObject, error)
-	// UpdateWorkflow Give a workflow another slug
+	// UpdateWorkflow Give a workflow another slug or limit, pause it, or end its pause
 	// (PATCH /workflows/{workflow})
 	UpdateWorkflow(ctx context.Context, request UpdateWorkflowRequestObject) (UpdateWorkflowResponseObject, error)
 	// CreateExecution Queue an execution

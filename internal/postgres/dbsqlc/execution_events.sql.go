@@ -12,6 +12,29 @@ import (
 	"github.com/google/uuid"
 )
 
+const eventHold = `-- name: EventHold :one
+SELECT recent.type, COALESCE(recent.data->>'reason', '')::text AS reason
+FROM (
+    SELECT v.seq, v.type, v.data FROM execution_events v WHERE v.day = $1 AND v.execution_id = $2 ORDER BY v.seq DESC LIMIT 20
+) recent
+WHERE recent.type IN ('sandbox.waiting', 'sandbox.ready', 'sandbox.failed', 'execution.released', 'execution.claimed')
+ORDER BY recent.seq DESC LIMIT 1
+`
+
+type EventHoldRow struct {
+	Type   string
+	Reason string
+}
+
+// What holds an execution up that has begun: the newest event of the kinds that say so or end it, among its last 20. No row: none of them.
+// Index: execution_events_pkey.
+func (q *Queries) EventHold(ctx context.Context, day time.Time, executionID uuid.UUID) (EventHoldRow, error) {
+	row := q.db.QueryRow(ctx, eventHold, day, executionID)
+	var i EventHoldRow
+	err := row.Scan(&i.Type, &i.Reason)
+	return i, err
+}
+
 const eventInsertMany = `-- name: EventInsertMany :exec
 INSERT INTO execution_events (day, execution_id, seq, type, node_run_id, data)
 SELECT unnest($1::date[]), unnest($2::uuid[]), unnest($3::bigint[]), unnest($4::text[]),

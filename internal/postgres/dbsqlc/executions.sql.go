@@ -93,22 +93,23 @@ const executionEnqueue = `-- name: ExecutionEnqueue :one
 WITH workflow AS (
     UPDATE workflows SET last_number = last_number + 1
     WHERE workflows.id = $1 AND workflows.deleted_at IS NULL AND workflows.organization_id = $2
-    RETURNING workflows.id, organization_id, last_number
+      AND last_number - dequeued < COALESCE(NULLIF(max_queued, 0), $3::int)
+    RETURNING workflows.id, organization_id, last_number, paused_at IS NOT NULL AS paused
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
         last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from)
-    SELECT $3, w.organization_id, w.id, $4, w.last_number, 'queued', $5, $6, $7, $8,
-        1, now(), now() + make_interval(secs => $9::float8), $10, $11
+    SELECT $4, w.organization_id, w.id, $5, w.last_number, 'queued', $6, $7, $8, $9,
+        1, now(), now() + make_interval(secs => $10::float8), $11, $12
     FROM workflow w
     RETURNING id, number, priority, queued_at
 ), stored AS (
-    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $12 FROM execution e
+    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $13 FROM execution e
 ), place AS (
-    INSERT INTO execution_queue (execution_id, run_order)
-    SELECT e.id, e.queued_at - e.priority * interval '5 minutes' FROM execution e
+    INSERT INTO execution_queue (execution_id, run_order, paused)
+    SELECT e.id, e.queued_at - e.priority * interval '5 minutes', w.paused FROM execution e, workflow w
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
-    SELECT $13, e.id, 1, 'execution.queued', $14::jsonb || jsonb_build_object('number', e.number) FROM execution e
+    SELECT $14, e.id, 1, 'execution.queued', $15::jsonb || jsonb_build_object('number', e.number) FROM execution e
 )
 SELECT number, queued_at FROM execution
 `
@@ -116,6 +117,7 @@ SELECT number, queued_at FROM execution
 type ExecutionEnqueueParams struct {
 	WorkflowID          uuid.UUID
 	OrganizationID      uuid.UUID
+	QueuedMax           int32
 	ID                  uuid.UUID
 	WorkflowVersion     int32
 	Source              string
@@ -136,11 +138,14 @@ type ExecutionEnqueueRow struct {
 }
 
 // One statement: the number under the workflow's lock, the execution, its inputs, its place in the
-// queue and event 1. No row: the organization has no such workflow.
+// queue and event 1. No row: the organization has no such workflow, or as many of it may be queued as are allowed, for which
+// WorkflowLockQueue and WorkflowCountQueued know more. The condition holds for the row as it is once the lock is had, whatever
+// the statement's snapshot: a count in this statement would not see what the holder before has queued.
 func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueueParams) (ExecutionEnqueueRow, error) {
 	row := q.db.QueryRow(ctx, executionEnqueue,
 		arg.WorkflowID,
 		arg.OrganizationID,
+		arg.QueuedMax,
 		arg.ID,
 		arg.WorkflowVersion,
 		arg.Source,
@@ -911,16 +916,30 @@ func (q *Queries) ExecutionQueueDeadlinesDue(ctx context.Context) ([]uuid.UUID, 
 
 const executionQueuePosition = `-- name: ExecutionQueuePosition :one
 SELECT (SELECT count(*) FROM (
-    SELECT 1 FROM execution_queue o WHERE (o.run_order, o.execution_id) < (q.run_order, q.execution_id) LIMIT 1001) AS ahead)::bigint AS ahead
-FROM execution_queue q WHERE q.execution_id = $1
+    SELECT 1 FROM execution_queue o WHERE (o.run_order, o.execution_id) < (q.run_order, q.execution_id) AND NOT o.paused LIMIT 1001) AS ahead)::bigint AS ahead,
+    q.paused, w.paused_at, COALESCE(w.paused_by, '')::text AS paused_by
+FROM execution_queue q JOIN executions e ON e.id = q.execution_id JOIN workflows w ON w.id = e.workflow_id
+WHERE q.execution_id = $1
 `
 
-// How many stand before it, counted to 1,000; no row when it is not in the queue. Index: execution_queue_order.
-func (q *Queries) ExecutionQueuePosition(ctx context.Context, id uuid.UUID) (int64, error) {
+type ExecutionQueuePositionRow struct {
+	Ahead    int64
+	Paused   bool
+	PausedAt *time.Time
+	PausedBy string
+}
+
+// How many stand before it, counted to 1,000, and since when it is paused; no row when it is not in the queue. Index: execution_queue_order.
+func (q *Queries) ExecutionQueuePosition(ctx context.Context, id uuid.UUID) (ExecutionQueuePositionRow, error) {
 	row := q.db.QueryRow(ctx, executionQueuePosition, id)
-	var ahead int64
-	err := row.Scan(&ahead)
-	return ahead, err
+	var i ExecutionQueuePositionRow
+	err := row.Scan(
+		&i.Ahead,
+		&i.Paused,
+		&i.PausedAt,
+		&i.PausedBy,
+	)
+	return i, err
 }
 
 const executionRequestCancel = `-- name: ExecutionRequestCancel :exec

@@ -102,6 +102,7 @@ type ExecutionMask struct {
 type ExecutionQueue struct {
 	ExecutionID uuid.UUID
 	RunOrder    time.Time
+	Paused      bool
 }
 
 type ExecutionSecret struct {
@@ -300,6 +301,10 @@ type Workflow struct {
 	OwnerID        *uuid.UUID
 	Revision       int64
 	DeletedAt      *time.Time
+	MaxQueued      int32
+	Dequeued       int64
+	PausedAt       *time.Time
+	PausedBy       *string
 }
 
 type WorkflowFile struct {

@@ -14,7 +14,8 @@ import (
 
 const workerCapacity = `-- name: WorkerCapacity :one
 SELECT count(*)::int AS workers, COALESCE(sum(w.slots), 0)::int AS slots,
-    COALESCE(sum((SELECT count(*) FROM executions e WHERE e.worker_id = w.id)), 0)::int AS held
+    COALESCE(sum((SELECT count(*) FROM executions e WHERE e.worker_id = w.id)), 0)::int AS held,
+    (SELECT count(*) FROM workers d WHERE d.state = 'dormant')::int AS asleep
 FROM workers w WHERE w.state = 'active' AND w.lease_until > now()
 `
 
@@ -22,13 +23,19 @@ type WorkerCapacityRow struct {
 	Workers int32
 	Slots   int32
 	Held    int32
+	Asleep  int32
 }
 
-// Those that take work now, what they could hold, and what they do.
+// Those that take work now, what they could hold, and what they do; and those that would have to be woken. Index: workers_live.
 func (q *Queries) WorkerCapacity(ctx context.Context) (WorkerCapacityRow, error) {
 	row := q.db.QueryRow(ctx, workerCapacity)
 	var i WorkerCapacityRow
-	err := row.Scan(&i.Workers, &i.Slots, &i.Held)
+	err := row.Scan(
+		&i.Workers,
+		&i.Slots,
+		&i.Held,
+		&i.Asleep,
+	)
 	return i, err
 }
 

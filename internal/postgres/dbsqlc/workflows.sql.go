@@ -25,6 +25,26 @@ func (q *Queries) WorkflowAddVersion(ctx context.Context, name string, iD uuid.U
 	return latest_version, err
 }
 
+const workflowCountQueued = `-- name: WorkflowCountQueued :one
+WITH queued AS MATERIALIZED (
+    SELECT count_queued($1, $2::int) AS n
+)
+UPDATE workflows SET dequeued = last_number - queued.n FROM queued WHERE workflows.id = $1 AND queued.n < $2::int
+RETURNING dequeued
+`
+
+// Under WorkflowLockQueue, in a statement of its own, which sees what is committed now. No row: as many are queued as may be. It is
+// asked only when as many have been enqueued since the last time as there was room for then.
+// Index: executions_workflow_set or executions_queue_deadline, in count_queued. EXPLAIN (ANALYZE, BUFFERS), counted to 10,000 of 100,000
+// queued beside 100,000 that have ended: 1.6 ms, hit=116; 2.5 ms, hit=389 before a vacuum. Sequential scans and executions_pkey, which
+// Postgres chose by itself, took 95 ms.
+func (q *Queries) WorkflowCountQueued(ctx context.Context, iD uuid.UUID, queuedMax int32) (int64, error) {
+	row := q.db.QueryRow(ctx, workflowCountQueued, iD, queuedMax)
+	var dequeued int64
+	err := row.Scan(&dequeued)
+	return dequeued, err
+}
+
 const workflowDelete = `-- name: WorkflowDelete :exec
 WITH gone AS (
     UPDATE workflows SET deleted_at = now(), revision = revision + 1, updated_at = now() WHERE workflows.id = $1
@@ -39,7 +59,7 @@ func (q *Queries) WorkflowDelete(ctx context.Context, id uuid.UUID) error {
 }
 
 const workflowGet = `-- name: WorkflowGet :one
-SELECT id, slug, name, latest_version, owner_id, revision, created_at, updated_at,
+SELECT id, slug, name, latest_version, owner_id, revision, created_at, updated_at, paused_at, paused_by, max_queued,
     EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = workflows.id AND s.deleted_at IS NULL) AS has_secrets
 FROM workflows
 WHERE organization_id = $1 AND workflows.deleted_at IS NULL AND (workflows.id = $2 OR slug = $3)
@@ -54,6 +74,9 @@ type WorkflowGetRow struct {
 	Revision      int64
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+	PausedAt      *time.Time
+	PausedBy      *string
+	MaxQueued     int32
 	HasSecrets    bool
 }
 
@@ -70,6 +93,9 @@ func (q *Queries) WorkflowGet(ctx context.Context, organizationID uuid.UUID, iD 
 		&i.Revision,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.PausedAt,
+		&i.PausedBy,
+		&i.MaxQueued,
 		&i.HasSecrets,
 	)
 	return i, err
@@ -78,7 +104,7 @@ func (q *Queries) WorkflowGet(ctx context.Context, organizationID uuid.UUID, iD 
 const workflowInsert = `-- name: WorkflowInsert :one
 INSERT INTO workflows (id, organization_id, slug, name, owner_id, latest_version) VALUES ($1, $2, $3, $4, $5, 1)
 ON CONFLICT (organization_id, slug) WHERE deleted_at IS NULL DO NOTHING
-RETURNING id, slug, name, latest_version, owner_id, revision, created_at, updated_at, false AS has_secrets
+RETURNING id, slug, name, latest_version, owner_id, revision, created_at, updated_at, paused_at, paused_by, max_queued, false AS has_secrets
 `
 
 type WorkflowInsertParams struct {
@@ -98,6 +124,9 @@ type WorkflowInsertRow struct {
 	Revision      int64
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+	PausedAt      *time.Time
+	PausedBy      *string
+	MaxQueued     int32
 	HasSecrets    bool
 }
 
@@ -120,6 +149,9 @@ func (q *Queries) WorkflowInsert(ctx context.Context, arg WorkflowInsertParams) 
 		&i.Revision,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.PausedAt,
+		&i.PausedBy,
+		&i.MaxQueued,
 		&i.HasSecrets,
 	)
 	return i, err
@@ -140,7 +172,7 @@ func (q *Queries) WorkflowIsLive(ctx context.Context, workflowID uuid.UUID) (boo
 }
 
 const workflowList = `-- name: WorkflowList :many
-SELECT id, slug, name, latest_version, owner_id, revision, created_at, updated_at,
+SELECT id, slug, name, latest_version, owner_id, revision, created_at, updated_at, paused_at, paused_by, max_queued,
     EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = workflows.id AND s.deleted_at IS NULL) AS has_secrets
 FROM workflows
 WHERE organization_id = $1 AND workflows.deleted_at IS NULL AND slug > $2::text
@@ -156,6 +188,9 @@ type WorkflowListRow struct {
 	Revision      int64
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+	PausedAt      *time.Time
+	PausedBy      *string
+	MaxQueued     int32
 	HasSecrets    bool
 }
 
@@ -178,6 +213,9 @@ func (q *Queries) WorkflowList(ctx context.Context, organizationID uuid.UUID, af
 			&i.Revision,
 			&i.CreatedAt,
 			&i.UpdatedAt,
+			&i.PausedAt,
+			&i.PausedBy,
+			&i.MaxQueued,
 			&i.HasSecrets,
 		); err != nil {
 			return nil, err
@@ -191,13 +229,14 @@ func (q *Queries) WorkflowList(ctx context.Context, organizationID uuid.UUID, af
 }
 
 const workflowLock = `-- name: WorkflowLock :one
-SELECT revision, slug, EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = workflows.id AND s.deleted_at IS NULL) AS has_secrets
+SELECT revision, slug, paused_at, EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = workflows.id AND s.deleted_at IS NULL) AS has_secrets
 FROM workflows WHERE workflows.id = $1 AND organization_id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE
 `
 
 type WorkflowLockRow struct {
 	Revision   int64
 	Slug       string
+	PausedAt   *time.Time
 	HasSecrets bool
 }
 
@@ -205,17 +244,53 @@ type WorkflowLockRow struct {
 func (q *Queries) WorkflowLock(ctx context.Context, iD uuid.UUID, organizationID uuid.UUID) (WorkflowLockRow, error) {
 	row := q.db.QueryRow(ctx, workflowLock, iD, organizationID)
 	var i WorkflowLockRow
-	err := row.Scan(&i.Revision, &i.Slug, &i.HasSecrets)
+	err := row.Scan(
+		&i.Revision,
+		&i.Slug,
+		&i.PausedAt,
+		&i.HasSecrets,
+	)
 	return i, err
 }
 
-const workflowSetSlug = `-- name: WorkflowSetSlug :one
-UPDATE workflows SET slug = $1, revision = revision + 1, updated_at = now() WHERE workflows.id = $2 AND deleted_at IS NULL
-RETURNING id, slug, name, latest_version, owner_id, revision, created_at, updated_at,
+const workflowLockQueue = `-- name: WorkflowLockQueue :one
+SELECT max_queued, COALESCE(NULLIF(max_queued, 0), $1::int)::int AS queued_max
+FROM workflows WHERE workflows.id = $2 AND organization_id = $3 AND deleted_at IS NULL FOR NO KEY UPDATE
+`
+
+type WorkflowLockQueueRow struct {
+	MaxQueued int32
+	QueuedMax int32
+}
+
+// Takes the lock that every enqueue takes, and says how many may be queued, and who has said so.
+func (q *Queries) WorkflowLockQueue(ctx context.Context, queuedMax int32, iD uuid.UUID, organizationID uuid.UUID) (WorkflowLockQueueRow, error) {
+	row := q.db.QueryRow(ctx, workflowLockQueue, queuedMax, iD, organizationID)
+	var i WorkflowLockQueueRow
+	err := row.Scan(&i.MaxQueued, &i.QueuedMax)
+	return i, err
+}
+
+const workflowUpdate = `-- name: WorkflowUpdate :one
+UPDATE workflows SET
+    slug = COALESCE($1, slug), max_queued = COALESCE($2, max_queued),
+    paused_at = CASE WHEN $3::boolean IS NULL THEN paused_at WHEN $3::boolean THEN COALESCE(paused_at, now()) END,
+    paused_by = CASE WHEN $3::boolean IS NULL THEN paused_by WHEN $3::boolean THEN COALESCE(paused_by, $4::text) END,
+    revision = revision + 1, updated_at = now()
+WHERE workflows.id = $5 AND deleted_at IS NULL
+RETURNING id, slug, name, latest_version, owner_id, revision, created_at, updated_at, paused_at, paused_by, max_queued,
     EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = workflows.id AND s.deleted_at IS NULL) AS has_secrets
 `
 
-type WorkflowSetSlugRow struct {
+type WorkflowUpdateParams struct {
+	Slug      *string
+	MaxQueued *int32
+	Paused    *bool
+	Actor     string
+	ID        uuid.UUID
+}
+
+type WorkflowUpdateRow struct {
 	ID            uuid.UUID
 	Slug          string
 	Name          string
@@ -224,12 +299,22 @@ type WorkflowSetSlugRow struct {
 	Revision      int64
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+	PausedAt      *time.Time
+	PausedBy      *string
+	MaxQueued     int32
 	HasSecrets    bool
 }
 
-func (q *Queries) WorkflowSetSlug(ctx context.Context, slug string, iD uuid.UUID) (WorkflowSetSlugRow, error) {
-	row := q.db.QueryRow(ctx, workflowSetSlug, slug, iD)
-	var i WorkflowSetSlugRow
+// NULL leaves a thing as it is. A pause that is on keeps its beginning.
+func (q *Queries) WorkflowUpdate(ctx context.Context, arg WorkflowUpdateParams) (WorkflowUpdateRow, error) {
+	row := q.db.QueryRow(ctx, workflowUpdate,
+		arg.Slug,
+		arg.MaxQueued,
+		arg.Paused,
+		arg.Actor,
+		arg.ID,
+	)
+	var i WorkflowUpdateRow
 	err := row.Scan(
 		&i.ID,
 		&i.Slug,
@@ -239,6 +324,9 @@ func (q *Queries) WorkflowSetSlug(ctx context.Context, slug string, iD uuid.UUID
 		&i.Revision,
 		&i.CreatedAt,
 		&i.UpdatedAt,
+		&i.PausedAt,
+		&i.PausedBy,
+		&i.MaxQueued,
 		&i.HasSecrets,
 	)
 	return i, err
