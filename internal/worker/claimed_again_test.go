@@ -47,7 +47,7 @@ func TestClaimedAgainBeforeTheEngineHasEnded(t *testing.T) {
 					t.Error(err)
 				}
 				for tick := time.Tick(time.Millisecond); ctx.Err() == nil; <-tick {
-					if pgtest.Get[int64](t, b.pool, "SELECT claim FROM executions WHERE id = $1", *id.Load()) >= 3 { //nolint:contextcheck // the test's
+					if pgtest.Get[int64](t, b.pool, "SELECT claim FROM executions WHERE id = $1", *id.Load()) >= 3 {
 						break
 					}
 				}
