@@ -16,6 +16,7 @@ import (
 
 	"foundry/api/client"
 	"foundry/internal/errs"
+	"foundry/internal/lifecycle"
 )
 
 const (
@@ -74,12 +75,7 @@ func (f *follower) run(ctx context.Context) error {
 			told = true
 			f.lost(err)
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause/2)) //nolint:gosec // jitter
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		lifecycle.Sleep(ctx, pause/2+rand.N(pause/2)) //nolint:gosec // jitter
 		pause = min(2*pause, longestRetry)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"foundry/internal/errs"
+	"foundry/internal/lifecycle"
 	"foundry/internal/retention"
 )
 
@@ -65,12 +66,8 @@ func (r *Retention) run(ctx context.Context, l *Loops) {
 			pause = purgeRetry
 			l.Logger.Warn().Err(err).Dur("pause", pause).Msg("taking away what is old failed; trying again")
 		}
-		timer := time.NewTimer(pause + rand.N(pause/10)) //nolint:gosec // jitter
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !lifecycle.Sleep(ctx, pause+rand.N(pause/10)) { //nolint:gosec // jitter
 			return
-		case <-timer.C:
 		}
 	}
 }

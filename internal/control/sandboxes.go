@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"foundry/internal/errs"
+	"foundry/internal/lifecycle"
 	"foundry/internal/reconcile"
 )
 
@@ -74,12 +75,8 @@ func (s *Sandboxes) run(ctx context.Context, l *Loops) {
 		if pause = pauseAfter(pause, err); err != nil && !reconcile.IsLeft(err) {
 			l.Logger.Warn().Err(err).Dur("pause", pause).Msg("reconciling sandboxes failed; trying again")
 		}
-		timer := time.NewTimer(pause + rand.N(pause/4)) //nolint:gosec // jitter
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !lifecycle.Sleep(ctx, pause+rand.N(pause/4)) { //nolint:gosec // jitter
 			return
-		case <-timer.C:
 		}
 	}
 }

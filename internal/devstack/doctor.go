@@ -2,7 +2,6 @@ package devstack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -77,11 +76,7 @@ func finding(name, detail string, err error) Finding {
 	if err == nil {
 		return Finding{Name: name, OK: true, Detail: detail}
 	}
-	detail = "The check failed: " + err.Error() + "."
-	if known, ok := errors.AsType[*errs.Error](err); ok {
-		detail = known.Message
-	}
-	return Finding{Name: name, Detail: detail}
+	return Finding{Name: name, Detail: errs.MessageOf(err, "The check failed: "+err.Error()+".")}
 }
 
 func (d Doctor) database(ctx context.Context, pool *pgxpool.Pool) (string, error) {

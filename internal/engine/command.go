@@ -15,6 +15,7 @@ import (
 	"foundry/internal/execution"
 	"foundry/internal/graph"
 	"foundry/internal/journal"
+	"foundry/internal/lifecycle"
 	"foundry/internal/shim"
 )
 
@@ -92,7 +93,7 @@ func (r *run) start(ctx context.Context, sh machineShim, id uuid.UUID, spec shim
 			r.tell(ctx, func() { r.machine.suspect(r) }) // if it is not gone, the start is still owed
 		}
 		r.log.Warn().Err(err).Str("node_run_id", id.String()).Msg("starting a command; trying again")
-		if !sleep(ctx, pause) {
+		if !lifecycle.Sleep(ctx, pause) {
 			return
 		}
 	}
@@ -140,7 +141,7 @@ func (r *run) endCommand(ctx context.Context, sh machineShim, id uuid.UUID) {
 		if err != nil {
 			r.log.Warn().Err(err).Str("node_run_id", id.String()).Msg("signaling a command; trying again")
 		}
-		if !sleep(ctx, pause) {
+		if !lifecycle.Sleep(ctx, pause) {
 			return
 		}
 	}
@@ -366,16 +367,4 @@ func (r *run) commandEnv(node, attempt int) ([]string, *execution.Failure) {
 		env = append(env, name+"="+value)
 	}
 	return env, nil
-}
-
-// sleep waits, and reports whether the whole pause passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"foundry/internal/errs"
 	"foundry/internal/execution"
 	"foundry/internal/journal"
+	"foundry/internal/lifecycle"
 	"foundry/internal/queue"
 	"foundry/internal/reconcile"
 	"foundry/internal/sandbox"
@@ -79,7 +80,7 @@ func (e *Engine) Run(ctx context.Context, c queue.Claimed, facts <-chan queue.Fa
 			return err
 		}
 		log.Warn().Err(err).Msg("loading the execution again")
-		if !sleep(ctx, reloadPause) {
+		if !lifecycle.Sleep(ctx, reloadPause) {
 			return context.Cause(ctx)
 		}
 	}

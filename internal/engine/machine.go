@@ -14,6 +14,7 @@ import (
 	"foundry/internal/event"
 	"foundry/internal/execution"
 	"foundry/internal/journal"
+	"foundry/internal/lifecycle"
 	"foundry/internal/sandbox"
 	"foundry/internal/workflow"
 )
@@ -175,12 +176,7 @@ func (m *machine) failed(r *run, err error) {
 }
 
 // sandboxReason is what people are told of why there is no sandbox.
-func sandboxReason(err error) string {
-	if e, ok := errors.AsType[*errs.Error](err); ok {
-		return e.Message
-	}
-	return "Internal error."
-}
+func sandboxReason(err error) string { return errs.MessageOf(err, "Internal error.") }
 
 // suspect finds out whether the sandbox is gone, which the provider must say twice with a pause between, or will never work again.
 func (m *machine) suspect(r *run) {
@@ -205,7 +201,7 @@ func (m *machine) suspect(r *run) {
 			case errs.Is(err, errs.NotFound):
 				times++
 			}
-			if times < 2 && !sleep(ctx, r.e.goneGap) {
+			if times < 2 && !lifecycle.Sleep(ctx, r.e.goneGap) {
 				return
 			}
 		}
@@ -226,7 +222,7 @@ func (m *machine) broken(r *run, id uuid.UUID, reason string) {
 	r.then(func() {
 		r.spawn(func(ctx context.Context) {
 			for pause := pauseFirst; !r.destroySandbox(ctx, id, providerID); pause = min(2*pause, pauseMost) {
-				if !sleep(ctx, pause) {
+				if !lifecycle.Sleep(ctx, pause) {
 					return
 				}
 			}

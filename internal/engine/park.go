@@ -49,7 +49,6 @@ func (r *run) park() bool {
 	r.record(event.ExecutionWaiting, uuid.Nil, map[string]any{"reasons": reasons})
 	r.entry.Signal = r.facts.Signal
 	r.entry.Park = &journal.Park{DueIn: due, Reason: reason}
-	r.then(func() { r.parked = true })
 	return true
 }
 

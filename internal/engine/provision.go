@@ -11,6 +11,7 @@ import (
 
 	"foundry/internal/errs"
 	"foundry/internal/event"
+	"foundry/internal/lifecycle"
 	"foundry/internal/sandbox"
 )
 
@@ -114,7 +115,7 @@ func (r *run) insist(ctx context.Context, stage string, do func() error) error {
 				r.record(event.SandboxWaiting, uuid.Nil, map[string]any{"stage": stage, "reason": reason})
 			})
 		}
-		if !sleep(ctx, pause) {
+		if !lifecycle.Sleep(ctx, pause) {
 			return context.Cause(ctx)
 		}
 	}
@@ -156,7 +157,7 @@ func (r *run) look(ctx context.Context, providerID string) (sandbox.Info, error)
 	if !errs.Is(err, errs.NotFound) {
 		return info, err
 	}
-	if !sleep(ctx, r.e.goneGap) {
+	if !lifecycle.Sleep(ctx, r.e.goneGap) {
 		return info, context.Cause(ctx)
 	}
 	return r.e.Provider.Get(ctx, providerID)
@@ -181,7 +182,7 @@ func (r *run) awaitReady(ctx context.Context, info sandbox.Info) (sandbox.Info, 
 			return info, brokenBy(info)
 		case sandbox.Creating, sandbox.Starting, sandbox.Stopping:
 		}
-		if !sleep(ctx, pause) {
+		if !lifecycle.Sleep(ctx, pause) {
 			return info, context.Cause(ctx)
 		}
 		next, err := r.look(ctx, info.ProviderID)

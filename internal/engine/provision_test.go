@@ -9,6 +9,7 @@ import (
 
 	"foundry/internal/errs"
 	"foundry/internal/event"
+	"foundry/internal/lifecycle"
 	"foundry/internal/sandbox"
 )
 
@@ -45,7 +46,7 @@ func TestInsist(t *testing.T) {
 						return nil
 					}
 					if calls > 1 {
-						sleep(t.Context(), 31*time.Second)
+						lifecycle.Sleep(t.Context(), 31*time.Second)
 					}
 					return c.answers[calls-1]
 				})

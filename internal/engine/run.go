@@ -36,7 +36,6 @@ type run struct {
 	active  map[uuid.UUID]int // node runs that may have a command, by id; the value is the node
 	machine machine
 	ended   bool        // the terminal entry is durable
-	parked  bool        // the entry that gives the claim back until a signal or a time is durable
 	forcing *time.Timer // until the sandbox is given up, if it does not answer
 
 	nodeSeen    bool // the first node run is durable, or was when the execution was loaded

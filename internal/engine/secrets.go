@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -100,10 +99,7 @@ func (e *Engine) redaction(ctx context.Context, c queue.Claimed, g *given, fresh
 // failUnreadable ends an execution whose secrets no worker can open. The journal says what becomes
 // of its commands and its sandbox, since without its masks nothing of it may be looked at.
 func (e *Engine) failUnreadable(ctx context.Context, c queue.Claimed, cause error) error {
-	failure := execution.Failure{Code: "secret", Message: "A value that the execution had masked cannot be opened: it was changed."}
-	if known, ok := errors.AsType[*errs.Error](cause); ok {
-		failure.Message = known.Message
-	}
+	failure := execution.Failure{Code: "secret", Message: errs.MessageOf(cause, "A value that the execution had masked cannot be opened: it was changed.")}
 	if err := e.Journal.Fail(ctx, c.ID, c.Claim, failure); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	"github.com/google/uuid"
 
@@ -28,10 +29,7 @@ func (e *Engine) Destroy(ctx context.Context, id uuid.UUID, providerID string) e
 }
 
 // Sweep completes what others have left of this host's sandboxes: a round of package reconcile. Values that were kept
-// for sandboxes that have ended are erased.
+// for sandboxes that have ended are erased after it, whatever became of it.
 func (e *Engine) Sweep(ctx context.Context) error {
-	if err := e.Secrets.Sweep(ctx); err != nil {
-		return err
-	}
-	return e.rest.Round(ctx)
+	return errors.Join(e.rest.Round(ctx), e.Secrets.Sweep(ctx))
 }

@@ -12,6 +12,7 @@ import (
 	"foundry/internal/errs"
 	"foundry/internal/event"
 	"foundry/internal/journal"
+	"foundry/internal/lifecycle"
 	"foundry/internal/redact"
 	"foundry/internal/shim"
 )
@@ -168,7 +169,7 @@ func (t *tailer) run(ctx context.Context, sh machineShim) {
 			t.r.tell(ctx, func() { t.r.machine.suspect(t.r) })
 		}
 		t.r.log.Warn().Err(err).Msg("following output; asking again")
-		if !sleep(ctx, pause) {
+		if !lifecycle.Sleep(ctx, pause) {
 			return
 		}
 		pause = min(2*pause, pauseMost)
@@ -319,7 +320,7 @@ func (t *tailer) putDown(sh machineShim, o *output, reason string) {
 			if errs.Is(err, errs.NotFound) {
 				t.r.tell(ctx, func() { t.r.machine.suspect(t.r) })
 			}
-			if !sleep(ctx, pause) {
+			if !lifecycle.Sleep(ctx, pause) {
 				return
 			}
 		}

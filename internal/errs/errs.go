@@ -80,6 +80,14 @@ func Is(err error, code Code) bool {
 	return CodeOf(err) == code
 }
 
+// MessageOf returns the sentence of the outermost Error in err's chain, and otherwise where there is none.
+func MessageOf(err error, otherwise string) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Message
+	}
+	return otherwise
+}
+
 // CodeOf returns the code of the outermost Error in err's chain: Internal when there
 // is none, and "" when err is nil.
 func CodeOf(err error) Code {

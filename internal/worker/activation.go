@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -212,10 +211,7 @@ func (a *activation) drive(ctx context.Context, c queue.Claimed, h *held) (relea
 
 // sentence is what an error says to people.
 func sentence(err error) string {
-	if known, ok := errors.AsType[*errs.Error](err); ok {
-		return known.Message
-	}
-	return "The worker cannot drive this execution."
+	return errs.MessageOf(err, "The worker cannot drive this execution.")
 }
 
 // giveBack releases an execution that this worker cannot drive. It reports false when that failed.
@@ -278,7 +274,7 @@ func (a *activation) tellAll(seen []queue.Held) {
 	}
 }
 
-// sweep destroys what is to be destroyed, at the start and then every half minute.
+// sweep destroys what is to be destroyed, at the start and then at every engine.SweepEvery.
 func (a *activation) sweep(ctx context.Context) error {
 	ticker := time.NewTicker(engine.SweepEvery)
 	defer ticker.Stop()

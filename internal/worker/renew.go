@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -70,10 +71,7 @@ func (a *activation) renewOnce(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, a.w.Lease/6)
 	defer cancel()
 	a.mu.Lock()
-	mine := make(map[uuid.UUID]*held, len(a.held))
-	for id, h := range a.held {
-		mine[id] = h
-	}
+	mine := maps.Clone(a.held)
 	a.mu.Unlock()
 	seen, err := a.w.leases.Renew(call, a.id, a.w.Lease)
 	if err != nil {

@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"foundry/internal/errs"
+	"foundry/internal/lifecycle"
 )
 
 const (
@@ -86,12 +87,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			pause = firstPause
 		}
 		w.config.Ended(ended, pause)
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		lifecycle.Sleep(ctx, pause)
 		pause = min(2*pause, longestPause)
 	}
 	return nil
