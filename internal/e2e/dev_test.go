@@ -126,10 +126,16 @@ func (h held) lives(worker int) {
 	})
 }
 
-// ends lets the command go on to its end and waits until the shim has told it.
-func (h held) ends() {
+// goOn lets the command go on to its end. A worker that sees the end destroys the sandbox, and its files with it, at once.
+func (h held) goOn() {
 	h.t.Helper()
 	openGate(h.t, h.state, h.sandbox)
+}
+
+// ends lets the command go on and waits until the shim has told its end. No worker may be there, which would take the file away.
+func (h held) ends() {
+	h.t.Helper()
+	h.goOn()
 	eventually(h.t, func() error {
 		_, err := os.Stat(h.file("exit.json"))
 		return err
@@ -184,7 +190,7 @@ func TestDevSurvivesItsWorker(t *testing.T) {
 		}
 		return errors.New("nobody has taken over")
 	})
-	command.ends()
+	command.goOn()
 	var e client.Execution
 	eventually(t, func() error {
 		d.call(http.MethodGet, "/executions/"+id, nil, &e)
