@@ -1,10 +1,13 @@
 package queue
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +21,7 @@ import (
 
 // Request asks for an execution. Inputs have been checked against the version.
 type Request struct {
+	ID             uuid.UUID // zero: a new one
 	OrganizationID uuid.UUID
 	WorkflowID     uuid.UUID
 	Version        int
@@ -27,7 +31,7 @@ type Request struct {
 	Inputs         json.RawMessage            // a JSON object with the defaults filled in
 	Timeout        time.Duration              // from the first claim; 0 is none
 	QueueTimeout   time.Duration              // the longest wait for the first claim
-	Once           *idempotency.Guard[Queued] // nil: every time
+	Once           *idempotency.Guard[Queued] // nil: every time. Enqueue only
 }
 
 // Full is the code of an execution that is refused because as many of its workflow are queued as may be.
@@ -51,45 +55,94 @@ func (s *Store) Enqueue(ctx context.Context, r Request) (Queued, error) {
 	var queued Queued
 	err = s.transact(ctx, wake{work: true, ids: []uuid.UUID{params.ID}}, func(tx dbsqlc.DBTX) (err error) {
 		queued, err = r.Once.Do(ctx, tx, func() (Queued, error) {
-			row, err := s.insert(ctx, dbsqlc.New(tx), params)
-			return Queued{ID: params.ID, Number: row.Number, QueuedAt: row.QueuedAt}, err
+			return insert(ctx, dbsqlc.New(tx), s.queuedMax, params)
 		})
 		return err
 	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Queued{}, errs.E(errs.NotFound, "There is no workflow with this id.")
-	}
 	if err != nil {
 		return Queued{}, fmt.Errorf("enqueuing an execution: %w", err)
 	}
 	return queued, nil
 }
 
-// insert admits an execution in the caller's transaction. pgx.ErrNoRows when the organization has no such workflow, Full when as many of it
-// are queued as may be. Most of the time it is one statement, which compares two columns of the workflow's row: how many executions it has
-// had, and how many of these are known to have left the queue. Only when their difference has reached the limit are the queued counted, under the
-// workflow's lock; so n that were missing then buy n executions that need no count. Neither a claim nor an end has to write the workflow's row.
-func (s *Store) insert(ctx context.Context, q *dbsqlc.Queries, params dbsqlc.ExecutionEnqueueParams) (dbsqlc.ExecutionEnqueueRow, error) {
-	params.QueuedMax = int32(s.queuedMax)
-	row, err := q.ExecutionEnqueue(ctx, params)
-	if !errors.Is(err, pgx.ErrNoRows) {
-		return row, err
+// Admission is what a transaction admits.
+type Admission struct {
+	Requests  []Request
+	QueuedMax int // as of a store; 0 is DefaultQueuedMax
+}
+
+// Admitted is what became of a request.
+type Admitted struct {
+	Queued
+	Refused *errs.Error // nil: it is admitted. Else nothing of it was written, for one of the reasons of Enqueue
+}
+
+// Admit admits executions in the caller's transaction, which may go on when some are refused. What became of each is in the order of the
+// requests. The caller holds no lock that comes after executions, and wakes the workers when it commits. An error, and not a
+// refusal, means that the transaction must be rolled back. Safe on a postgres.Pipeline.
+func Admit(ctx context.Context, tx dbsqlc.DBTX, a Admission) ([]Admitted, error) {
+	q, queuedMax := dbsqlc.New(tx), cmp.Or(a.QueuedMax, DefaultQueuedMax)
+	order := make([]int, len(a.Requests))
+	for i := range order {
+		order[i] = i
 	}
-	limit, err := q.WorkflowLockQueue(ctx, params.QueuedMax, params.WorkflowID, params.OrganizationID)
+	// Workflows are locked in the order of their ids; executions of one are numbered in that of the requests.
+	slices.SortStableFunc(order, func(i, j int) int {
+		return bytes.Compare(a.Requests[i].WorkflowID[:], a.Requests[j].WorkflowID[:])
+	})
+	admitted := make([]Admitted, len(a.Requests))
+	for _, i := range order {
+		params, err := enqueueParams(a.Requests[i])
+		if err != nil {
+			return nil, err
+		}
+		queued, err := insert(ctx, q, queuedMax, params)
+		if refused, ok := errors.AsType[*errs.Error](err); ok {
+			admitted[i].Refused = refused
+		} else if err != nil {
+			return nil, fmt.Errorf("admitting an execution: %w", err)
+		}
+		admitted[i].Queued = queued
+	}
+	return admitted, nil
+}
+
+// insert admits an execution. A refusal is an *errs.Error and comes before anything of it is written. Most of the time it is one
+// statement, which compares two columns of the workflow's row: how many executions it has had, and how many of these are known to have left
+// the queue. Only when their difference has reached the limit are the queued counted, under the workflow's lock; so n that were missing then
+// buy n executions that need no count. Neither a claim nor an end has to write the workflow's row.
+func insert(ctx context.Context, q *dbsqlc.Queries, queuedMax int, params dbsqlc.ExecutionEnqueueParams) (Queued, error) {
+	params.QueuedMax = int32(queuedMax)
+	row, err := q.ExecutionEnqueue(ctx, params)
+	if errors.Is(err, pgx.ErrNoRows) {
+		if err := room(ctx, q, params); err != nil {
+			return Queued{}, err
+		}
+		row, err = q.ExecutionEnqueue(ctx, params)
+	}
 	if err != nil {
-		return row, err
+		return Queued{}, err
+	}
+	return Queued{ID: params.ID, Number: row.Number, QueuedAt: row.QueuedAt}, nil
+}
+
+// room locks the workflow and counts what of it is queued. nil: one more may be.
+func room(ctx context.Context, q *dbsqlc.Queries, params dbsqlc.ExecutionEnqueueParams) error {
+	limit, err := q.WorkflowLockQueue(ctx, params.QueuedMax, params.WorkflowID, params.OrganizationID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errs.E(errs.NotFound, "There is no workflow with this id.")
+	}
+	if err != nil {
+		return err
 	}
 	_, err = q.WorkflowCountQueued(ctx, params.WorkflowID, limit.QueuedMax)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return row, full(limit)
+		return full(limit)
 	}
-	if err != nil {
-		return row, err
-	}
-	return q.ExecutionEnqueue(ctx, params)
+	return err
 }
 
-func full(limit dbsqlc.WorkflowLockQueueRow) error {
+func full(limit dbsqlc.WorkflowLockQueueRow) *errs.Error {
 	if limit.MaxQueued != 0 {
 		return errs.E(Full, "%d executions of this workflow are queued, as many as its max_queued allows; try again later.", limit.QueuedMax)
 	}
@@ -104,7 +157,10 @@ func enqueueParams(r Request) (dbsqlc.ExecutionEnqueueParams, error) {
 	if err != nil {
 		return dbsqlc.ExecutionEnqueueParams{}, fmt.Errorf("encoding an event: %w", err)
 	}
-	id := execution.NewID()
+	id := r.ID
+	if id == uuid.Nil {
+		id = execution.NewID()
+	}
 	var timeout *int64
 	if r.Timeout > 0 {
 		ms := max(r.Timeout.Milliseconds(), 1)

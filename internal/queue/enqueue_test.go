@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"foundry/internal/errs"
 	"foundry/internal/execution"
@@ -98,4 +99,36 @@ func TestEnqueue(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAdmit admits in somebody else's transaction, in which what is refused leaves nothing.
+func TestAdmit(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	defer b.check()
+	_, other := pgtest.Workflow(t, b.pool)
+	own, none, foreign := b.request(), b.request(), b.request()
+	own.ID = execution.NewID()
+	none.WorkflowID, foreign.WorkflowID = uuid.New(), other
+	var admitted []queue.Admitted
+	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+		admitted, err = queue.Admit(t.Context(), tx, queue.Admission{
+			Requests: []queue.Request{none, own, foreign, b.request(), b.request()}, QueuedMax: 2,
+		})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if admitted[1].ID != own.ID || admitted[1].Number != 1 || admitted[3].Number != 2 || admitted[3].QueuedAt.IsZero() {
+		t.Errorf("admitted %+v and %+v", admitted[1], admitted[3])
+	}
+	for i, code := range map[int]errs.Code{0: errs.NotFound, 2: errs.NotFound, 4: queue.Full} {
+		if refused := admitted[i].Refused; refused == nil || refused.Code != code || admitted[i].ID != uuid.Nil {
+			t.Errorf("request %d: %+v, want it refused: %s", i, admitted[i], code)
+		}
+	}
+	if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM executions"); n != 2 {
+		t.Errorf("%d executions, want 2", n)
+	}
 }

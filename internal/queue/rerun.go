@@ -134,9 +134,6 @@ func (s *Store) Rerun(ctx context.Context, texts *workflow.Definitions, r RerunR
 		if errs.Is(err, SandboxNotAvailable) && r.Sandbox == SandboxAny {
 			continue // it is not kept any more, and never again by the same execution: the next plan has none
 		}
-		if errors.Is(err, pgx.ErrNoRows) {
-			return Rerunning{}, errs.E(errs.NotFound, "There is no workflow with this id.")
-		}
 		if err != nil {
 			return Rerunning{}, fmt.Errorf("enqueuing a rerun: %w", err)
 		}
@@ -164,11 +161,10 @@ func (s *Store) admit(ctx context.Context, r RerunRequest, plan *RerunPlan) (Rer
 	err = s.transact(ctx, wake{work: true, ids: []uuid.UUID{params.ID}}, func(tx dbsqlc.DBTX) (err error) {
 		rerunning, err = r.Once.Do(ctx, tx, func() (Rerunning, error) {
 			q := dbsqlc.New(tx)
-			row, err := s.insert(ctx, q, params)
+			queued, err := insert(ctx, q, s.queuedMax, params)
 			if err != nil {
 				return Rerunning{}, err
 			}
-			queued := Queued{ID: params.ID, Number: row.Number, QueuedAt: row.QueuedAt}
 			return Rerunning{Queued: queued, Plan: plan}, plan.write(ctx, q, params.ID)
 		})
 		return err
