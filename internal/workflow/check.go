@@ -132,6 +132,10 @@ func (k *checker) reference(s site, ref expr.Reference) {
 		k.find(k.env, s, ref, 0, "unknown_env", fmt.Sprintf("The workflow's env has no variable %q.", name))
 	case "nodes":
 		k.node(s, ref)
+	case "execution":
+		if s.place == placeGroup {
+			k.groupFact(s, ref)
+		}
 	}
 }
 

@@ -96,6 +96,7 @@ func (c *compiler) workflowFields() []field {
 		{"env", func(v *value) { d.Env = c.env(v, placeWorkflowEnv, -1) }},
 		{"sandbox", func(v *value) { c.object(v, c.sandboxFields(&d.Sandbox)); c.sandbox(v) }},
 		{"files", func(v *value) { d.Files = c.files(v) }},
+		{"concurrency", func(v *value) { d.Concurrency = c.concurrency(v) }},
 		{"timeout", func(v *value) { d.Timeout = c.duration(v, DefaultTimeout) }},
 		{"queue-timeout", func(v *value) { d.QueueTimeout = c.duration(v, DefaultQueueTimeout) }},
 		{"max-parallel", func(v *value) { d.MaxParallel = c.integer(v, 1, MaxParallel, DefaultMaxParallel) }},
@@ -164,6 +165,8 @@ func habit(key string) string {
 		return "The machine is described by sandbox at the top of the text."
 	case "working-directory":
 		return "Every command starts in the workspace: write cd into run."
+	case "cancel-in-progress":
+		return "Write on-conflict: cancel-running."
 	case "fail-fast":
 		return "Without fail-fast, nodes that do not need a failed one go on."
 	}

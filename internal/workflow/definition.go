@@ -20,10 +20,11 @@ type Definition struct {
 	Timeout time.Duration
 	// QueueTimeout limits the time until the first claim.
 	QueueTimeout time.Duration
-	MaxParallel  int      // nodes side by side, 1 to 32
-	Priority     int      // -10 to 10, higher goes first
-	Nodes        []Node   // in text order
-	Outputs      []Output // of the execution; may use inputs, nodes, env and execution
+	Concurrency  *Concurrency // nil: as many side by side as there are workers for
+	MaxParallel  int          // nodes side by side, 1 to 32
+	Priority     int          // -10 to 10, higher goes first
+	Nodes        []Node       // in text order
+	Outputs      []Output     // of the execution; may use inputs, nodes, env and execution
 
 	// Graph over Nodes: index i of the graph is Nodes[i].
 	Graph *graph.Graph

@@ -85,7 +85,7 @@ func renderReference(t *testing.T) string {
 	}
 	var out strings.Builder
 	writeKeys(&out, "The text", root, root.Defs)
-	for _, name := range []string{"input", "node", "run", "set", "approval", "prompt", "wait", "pause", "retries", "sandbox", "network", "volume"} {
+	for _, name := range []string{"input", "node", "run", "set", "approval", "prompt", "wait", "pause", "retries", "concurrency", "sandbox", "network", "volume"} {
 		writeKeys(&out, "`"+name+"`", root.Defs[name], root.Defs)
 	}
 	return out.String()

@@ -18,13 +18,14 @@ const (
 	placeSet
 	placePause // the message of an approval, the time of a wait
 	placeOutputs
+	placeGroup // the name of a concurrency group
 )
 
 // scope is what a place can see. Node values of env are not part of it: a command sees
 // them, the worker does not.
 func (p place) scope() expr.Scope {
 	switch p {
-	case placeWorkflowEnv:
+	case placeWorkflowEnv, placeGroup:
 		return expr.Scope{Contexts: []string{"inputs", "execution"}}
 	case placeIf:
 		return expr.Scope{Contexts: []string{"inputs", "nodes", "env", "execution"}, Status: true}

@@ -100,7 +100,11 @@ func TestSchemaRefuses(t *testing.T) {
 		"wait: {}": node, "wait: { for: 1m, until: '2026-12-01T08:00:00Z' }": node, "wait: { until: tomorrow }": node, "wait: { until: 2026-12-01 }": node,
 		"wait: { four: 1m }": node, "wait:": node, "wait: [1m]": node, "wait: 1m, set: { a: 1 }": node,
 		"set: { a: 1 }, timeout: 5m": node, "set: {}": node, "run: x, nope: 1": node, "run: x, continue-on-error: 'yes'": node,
-		"max-parallel: 0": top, "max-parallel: 33": top, "priority: 11": top, "priority: 0.5": top, "nope: 1": top,
+		"concurrency: ''": top, "concurrency: ' '": top, "concurrency: 5": top, "concurrency:": top, "concurrency: [a]": top, "concurrency: {}": top,
+		"concurrency: { limit: 2 }": top, "concurrency: { group: a, limit: 0 }": top, "concurrency: { group: a, limit: 1001 }": top,
+		"concurrency: { group: a, limit: '2' }": top, "concurrency: { group: a, on-conflict: replace }": top, "concurrency: { group: a, max: 2 }": top,
+		"concurrency: { group: '' }": top,
+		"max-parallel: 0":            top, "max-parallel: 33": top, "priority: 11": top, "priority: 0.5": top, "nope: 1": top,
 		"inputs: { a: { type: text } }": top, "inputs: { a: { minimum: 1 } }": top, "inputs: { a: { type: integer, pattern: x } }": top,
 		"inputs: { a: { type: boolean, max-length: 1 } }": top, "inputs: { a: { enum: [] } }": top, "inputs: { a: { type: array, enum: [1] } }": top,
 		"inputs: { a: { default: null } }": top, "inputs: { 1a: {} }": top, "inputs: { a: { min-length: -1 } }": top,
@@ -151,6 +155,8 @@ func TestSchemaHasTheKeysOfTheCompiler(t *testing.T) {
 		"node":    c.commonFields(&Node{}, &nodeText{}, 0),
 		"prompt":  c.promptFields(&Approval{}, 0),
 		"pause":   c.waitFields(&Wait{}, 0),
+
+		"concurrency": c.concurrencyFields(&Concurrency{}),
 	}
 	for _, kind := range kinds() {
 		objects[string(kind)] = byKind[kind]
@@ -175,7 +181,7 @@ func TestSchemaHasTheKeysOfTheCompiler(t *testing.T) {
 // close enough to be suggested for them.
 func TestKeysOfLaterIssuesAreNotSuggestedNorMistaken(t *testing.T) {
 	t.Parallel()
-	for _, key := range []string{"workflow", "matrix", "repeat", "concurrency", "agent"} {
+	for _, key := range []string{"workflow", "matrix", "repeat", "agent"} {
 		text := "name: t\n" + key + ": x\nnodes:\n  a:\n    run: x\n    " + key + ": x\n"
 		_, diagnostics := Compile([]byte(text))
 		if len(diagnostics) != 2 {

@@ -14,6 +14,7 @@ type summary struct {
 	Files                 []File
 	Timeout, QueueTimeout time.Duration
 	MaxParallel, Priority int
+	Concurrency           string `json:",omitempty"`
 	Nodes                 []nodeSummary
 	Order                 []string
 	Outputs               []string
@@ -55,6 +56,9 @@ func summarize(d *Definition, warnings Diagnostics) summary {
 		Name: d.Name, Description: d.Description, Sandbox: d.Sandbox, Files: d.Files,
 		Timeout: d.Timeout, QueueTimeout: d.QueueTimeout, MaxParallel: d.MaxParallel, Priority: d.Priority,
 		Env: envSummary(d.Env), Outputs: outputSummary(d.Outputs), Warnings: warnings,
+	}
+	if g := d.Concurrency; g != nil {
+		s.Concurrency = fmt.Sprintf("%d of %v, else %s", g.Limit, g.Group, g.OnConflict)
 	}
 	for _, in := range d.Inputs {
 		i := inputSummary{
