@@ -134,22 +134,28 @@ UPDATE executions e SET signal = e.signal + 1 FROM readers r WHERE e.id = r.id R
 
 -- name: QueueMisplaced :many
 -- Executions that are in no place. Between two transactions there are none, unless Foundry is wrong.
--- Index: executions_queue_deadline, executions_unheld, execution_queue_pkey.
+-- Index: executions_queue_deadline, executions_unheld, execution_queue_pkey, concurrency_waiters_pkey.
 SELECT e.id FROM executions e
 WHERE (e.status = 'queued' OR e.status = 'running' AND e.worker_id IS NULL)
   AND NOT EXISTS (SELECT 1 FROM execution_queue q WHERE q.execution_id = e.id)
+  AND NOT EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id)
 ORDER BY e.id LIMIT 100;
 
 -- name: QueueReplace :many
--- Puts an execution that is in no place where it can be claimed. No row: it is in a place.
+-- Puts an execution that is in no place where it can be claimed. No row: it is in a place, or has no slot in its group (GroupLost).
 WITH misplaced AS MATERIALIZED (
     SELECT e.id, CASE WHEN e.status = 'queued' THEN e.queued_at - e.priority * interval '5 minutes' ELSE '-infinity' END AS run_order,
         e.status = 'queued' AND w.paused_at IS NOT NULL AS paused
     FROM executions e JOIN workflows w ON w.id = e.workflow_id
     WHERE e.id = @id AND (e.status = 'queued' OR e.status = 'running' AND e.worker_id IS NULL)
+      AND (e.status = 'running' OR e.concurrency_group IS NULL OR EXISTS (SELECT 1 FROM concurrency_slots s WHERE s.execution_id = e.id))
     FOR NO KEY UPDATE OF e FOR SHARE OF w
 )
 INSERT INTO execution_queue (execution_id, run_order, paused) SELECT id, run_order, paused FROM misplaced ON CONFLICT DO NOTHING RETURNING execution_id;
+
+-- name: QueueDrop :exec
+-- Of executions that have ended.
+DELETE FROM execution_queue WHERE execution_id = ANY (@ids::uuid[]);
 
 -- name: QueuePause :exec
 -- Under the workflow's lock, which every enqueue takes: what of it was never claimed is left out of the order, or is in it again.

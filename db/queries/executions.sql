@@ -1,6 +1,6 @@
 -- name: ExecutionEnqueue :one
 -- One statement: the number under the workflow's lock, the execution, its inputs, its place in the
--- queue and event 1. No row: the organization has no such workflow, or as many of it may be queued as are allowed, for which
+-- queue or, with a group, whose lock the caller has, among those that wait for it, and event 1. No row: the organization has no such workflow, or as many of it may be queued as are allowed, for which
 -- WorkflowLockQueue and WorkflowCountQueued know more. The condition holds for the row as it is once the lock is had, whatever
 -- the statement's snapshot: a count in this statement would not see what the holder before has queued.
 WITH workflow AS (
@@ -10,9 +10,10 @@ WITH workflow AS (
     RETURNING workflows.id, organization_id, last_number, paused_at IS NOT NULL AS paused
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
-        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from)
+        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from, concurrency_group)
     SELECT @id, w.organization_id, w.id, @workflow_version, w.last_number, 'queued', @source, @actor, @priority, sqlc.narg('timeout_ms'),
-        1, now(), now() + make_interval(secs => @queue_timeout_seconds::float8), sqlc.narg('rerun_of'), sqlc.narg('sandbox_from')
+        1, now(), now() + make_interval(secs => @queue_timeout_seconds::float8), sqlc.narg('rerun_of'), sqlc.narg('sandbox_from'),
+        sqlc.narg('concurrency_group')
     FROM workflow w
     RETURNING id, number, priority, queued_at
 ), stored AS (
@@ -20,6 +21,11 @@ WITH workflow AS (
 ), place AS (
     INSERT INTO execution_queue (execution_id, run_order, paused)
     SELECT e.id, e.queued_at - e.priority * interval '5 minutes', w.paused FROM execution e, workflow w
+    WHERE sqlc.narg('group_id')::uuid IS NULL
+), blocked AS (
+    INSERT INTO concurrency_waiters (execution_id, group_id, run_order, paused, cancels)
+    SELECT e.id, sqlc.narg('group_id'), e.queued_at - e.priority * interval '5 minutes', w.paused, @cancels::boolean FROM execution e, workflow w
+    WHERE sqlc.narg('group_id')::uuid IS NOT NULL
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
     SELECT @day, e.id, 1, 'execution.queued', @event::jsonb || jsonb_build_object('number', e.number) FROM execution e
@@ -168,7 +174,7 @@ SELECT started_at, signal, cancel_requested_at, cancel_forced_at, deadline_passe
 FROM executions WHERE id = @id AND claim = @claim AND finished_at IS NULL FOR NO KEY UPDATE;
 
 -- name: ExecutionLock :one
-SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at
+SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at, (concurrency_group IS NOT NULL)::bool AS grouped
 FROM executions WHERE id = @id AND organization_id = @organization_id FOR NO KEY UPDATE;
 
 -- name: ExecutionCancelQueued :exec
@@ -215,7 +221,8 @@ RETURNING id;
 
 -- name: ExecutionQueueDeadlinesDue :many
 -- Index: executions_queue_deadline.
-SELECT id FROM executions WHERE queue_deadline_at <= now() AND status = 'queued' ORDER BY id LIMIT 100;
+SELECT id, (concurrency_group IS NOT NULL)::bool AS grouped, EXISTS (SELECT 1 FROM concurrency_waiters w WHERE w.execution_id = executions.id)::bool AS blocked
+FROM executions WHERE queue_deadline_at <= now() AND status = 'queued' ORDER BY id LIMIT 100;
 
 -- name: ExecutionTimeOutQueued :many
 -- For an execution that waited too long and was never claimed. No row: a claim or a cancel was first, or is at work.

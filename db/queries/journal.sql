@@ -1,6 +1,8 @@
 -- name: JournalLock :many
 -- The first statement of every transaction of the journal: locks, fences and numbers (protocols.md, 3).
-SELECT id, claim, signal, last_seq, (finished_at IS NOT NULL)::bool AS finished FROM executions WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
+SELECT id, claim, signal, last_seq, (finished_at IS NOT NULL)::bool AS finished,
+    (concurrency_group IS NOT NULL)::bool AS grouped
+FROM executions WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 
 -- name: JournalSignal :one
 -- The signal of an execution, 0 of none. Index: executions_pkey.

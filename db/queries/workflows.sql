@@ -40,6 +40,10 @@ WHERE workflows.id = @id AND deleted_at IS NULL
 RETURNING id, slug, name, latest_version, owner_id, revision, created_at, updated_at, paused_at, paused_by, max_queued,
     EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = workflows.id AND s.deleted_at IS NULL) AS has_secrets;
 
+-- name: WorkflowLockMany :exec
+-- Takes the lock that every enqueue takes, of all before any group's.
+SELECT workflows.id FROM workflows WHERE workflows.id = ANY (@ids::uuid[]) ORDER BY workflows.id FOR NO KEY UPDATE;
+
 -- name: WorkflowLockQueue :one
 -- Takes the lock that every enqueue takes, and says how many may be queued, and who has said so.
 SELECT max_queued, COALESCE(NULLIF(max_queued, 0), @queued_max::int)::int AS queued_max

@@ -29,6 +29,7 @@ type batch struct {
 	executions executionColumns
 	results    resultColumns
 	timers     timerColumns
+	leaving    []uuid.UUID // executions that end and have a slot in a concurrency group
 }
 
 type cursorColumns struct {
@@ -237,6 +238,9 @@ func (b *batch) advance(h *head, lastSeq int64) error {
 		failure, err := encode(h.end.Failure)
 		if err != nil {
 			return err
+		}
+		if h.Grouped {
+			b.leaving = append(b.leaving, h.ID)
 		}
 		r := &b.results
 		r.Ids, r.Outputs, r.Errors = append(r.Ids, h.ID), append(r.Outputs, string(h.end.Outputs)), append(r.Errors, failure)

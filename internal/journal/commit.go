@@ -166,7 +166,7 @@ func (j *Journal) write(ctx context.Context, entries []*pending) (*batch, error)
 	if err := b.queueWrites(ctx, q); err != nil {
 		return nil, err
 	}
-	claim := j.notifier.Claim(false, ids)
+	claim := j.notifier.Claim(len(b.leaving) > 0, ids)
 	if err = claim.Exec(ctx, tx); err == nil {
 		err = failpoint.Around(ctx, "journal.commit", func() error { return tx.Commit(ctx) })
 	}
@@ -180,7 +180,7 @@ func (j *Journal) write(ctx context.Context, entries []*pending) (*batch, error)
 }
 
 // queueWrites puts the statements of a commit into the pipeline; none is sent before the commit.
-// The order is that of the locks: executions are held already, node runs come after them.
+// The order is that of the locks: executions are held already, then come concurrency groups, then node runs and the queue.
 func (b *batch) queueWrites(ctx context.Context, q *dbsqlc.Queries) error {
 	var all []error
 	add := func(rows int, write func() error) {
@@ -188,6 +188,7 @@ func (b *batch) queueWrites(ctx context.Context, q *dbsqlc.Queries) error {
 			all = append(all, write())
 		}
 	}
+	add(len(b.leaving), func() error { return q.GroupLock(ctx, b.leaving, []uuid.UUID{}) })
 	add(len(b.nodeRuns.Ids), func() error { return q.NodeRunUpsertMany(ctx, b.nodeRuns) })
 	add(len(b.events.Seqs), func() error { return q.EventInsertMany(ctx, b.events) })
 	add(len(b.logs.Seqs), func() error { return q.LogInsertMany(ctx, b.logs) })
@@ -203,6 +204,7 @@ func (b *batch) queueWrites(ctx context.Context, q *dbsqlc.Queries) error {
 	})
 	add(len(b.timers.Ids), func() error { return q.JournalSetTimers(ctx, b.timers.Ids, b.timers.DueMs, b.timers.Reasons) })
 	add(len(b.results.Ids), func() error { return q.JournalStoreResults(ctx, b.results.Ids, b.results.Outputs, b.results.Errors) })
+	add(len(b.leaving), func() error { return q.GroupAdmit(ctx, b.leaving, []uuid.UUID{}) })
 	return errors.Join(all...)
 }
 

@@ -31,7 +31,7 @@ func Violations(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = '60s'; SET LOCAL enable_nestloop = off"); err != nil {
 			return err
 		}
-		for _, query := range []string{placesSQL, timersSQL, historiesSQL, endsSQL, pausesSQL, queuedSQL} {
+		for _, query := range []string{placesSQL, timersSQL, historiesSQL, endsSQL, pausesSQL, queuedSQL, slotsSQL, groupsSQL} {
 			rows, err := tx.Query(ctx, query)
 			if err != nil {
 				return err
@@ -51,20 +51,42 @@ func Violations(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 }
 
 const (
-	// Blocked has no table yet. A parked execution is one that waits without a queue row.
+	// A parked execution is one that waits without a queue row.
 	placesSQL = `
-SELECT format('execution %s (%s, worker %s, queue row: %s) is %s', id, status, COALESCE(worker_id::text, 'none'), queued,
+SELECT format('execution %s (%s, worker %s, queue row: %s, blocked: %s) is %s', id, status, COALESCE(worker_id::text, 'none'), queued, blocked,
     CASE WHEN finished THEN 'terminal and still somewhere' ELSE format('in %s places', places) END)
 FROM (
-    SELECT e.id, e.status, e.worker_id, q.execution_id IS NOT NULL AS queued, e.finished_at IS NOT NULL AS finished,
+    SELECT e.id, e.status, e.worker_id, q.execution_id IS NOT NULL AS queued, b.execution_id IS NOT NULL AS blocked, e.finished_at IS NOT NULL AS finished,
         (q.execution_id IS NOT NULL AND e.worker_id IS NULL)::int        -- ready
         + (q.execution_id IS NOT NULL AND e.worker_id IS NOT NULL)::int * 2 -- ready and held
         + (q.execution_id IS NULL AND e.worker_id IS NOT NULL AND e.status = 'running')::int -- held
         + (q.execution_id IS NULL AND e.worker_id IS NULL AND e.status = 'waiting')::int -- parked
+        + (b.execution_id IS NOT NULL)::int + (b.execution_id IS NOT NULL AND e.status <> 'queued')::int * 2 -- blocked, and blocked after it has begun
         AS places
-    FROM executions e LEFT JOIN execution_queue q ON q.execution_id = e.id
+    FROM executions e LEFT JOIN execution_queue q ON q.execution_id = e.id LEFT JOIN concurrency_waiters b ON b.execution_id = e.id
 ) AS x
-WHERE (NOT finished AND places <> 1) OR (finished AND (queued OR worker_id IS NOT NULL))`
+WHERE (NOT finished AND places <> 1) OR (finished AND (queued OR blocked OR worker_id IS NOT NULL))`
+
+	// A slot is held from admission to the end, and of nothing else.
+	slotsSQL = `
+SELECT format('execution %s (%s) of the group %s has a slot: %s, and is blocked: %s', e.id, e.status, COALESCE(e.concurrency_group, 'none'),
+    s.execution_id IS NOT NULL, b.execution_id IS NOT NULL)
+FROM executions e LEFT JOIN concurrency_slots s ON s.execution_id = e.id LEFT JOIN concurrency_waiters b ON b.execution_id = e.id
+WHERE (s.execution_id IS NOT NULL) <> (e.concurrency_group IS NOT NULL AND e.finished_at IS NULL AND b.execution_id IS NULL)
+   OR b.execution_id IS NOT NULL AND e.concurrency_group IS NULL
+UNION ALL
+SELECT format('execution %s of the group %s is in the group %s', e.id, e.concurrency_group, g.name)
+FROM (SELECT execution_id, group_id FROM concurrency_slots UNION ALL SELECT execution_id, group_id FROM concurrency_waiters) AS i
+JOIN executions e ON e.id = i.execution_id JOIN concurrency_groups g ON g.id = i.group_id
+WHERE (g.organization_id, g.name) IS DISTINCT FROM (e.organization_id, e.concurrency_group)`
+
+	// Nobody waits for a group that has room, unless his workflow is paused.
+	groupsSQL = `
+SELECT format('the group %s has room for %s, %s have a slot and %s wait', g.name, g.max_running, COALESCE(s.held, 0), w.waiting)
+FROM concurrency_groups g
+JOIN (SELECT group_id, count(*) AS waiting FROM concurrency_waiters WHERE NOT paused GROUP BY group_id) AS w ON w.group_id = g.id
+LEFT JOIN (SELECT group_id, count(*) AS held FROM concurrency_slots GROUP BY group_id) AS s ON s.group_id = g.id
+WHERE COALESCE(s.held, 0) < g.max_running`
 
 	timersSQL = `
 SELECT format('execution %s (%s) has a timer and is not parked', e.id, e.status)
@@ -74,7 +96,11 @@ WHERE e.status <> 'waiting' OR EXISTS (SELECT 1 FROM execution_queue q WHERE q.e
 	pausesSQL = `
 SELECT format('execution %s (%s) has a queue row that is paused: %s, and its workflow is: %s', e.id, e.status, q.paused, w.paused_at IS NOT NULL)
 FROM execution_queue q JOIN executions e ON e.id = q.execution_id JOIN workflows w ON w.id = e.workflow_id
-WHERE q.paused <> (e.status = 'queued' AND w.paused_at IS NOT NULL)`
+WHERE q.paused <> (e.status = 'queued' AND w.paused_at IS NOT NULL)
+UNION ALL
+SELECT format('execution %s waits for its group, which is paused: %s, and its workflow is: %s', e.id, b.paused, w.paused_at IS NOT NULL)
+FROM concurrency_waiters b JOIN executions e ON e.id = b.execution_id JOIN workflows w ON w.id = e.workflow_id
+WHERE b.paused <> (w.paused_at IS NOT NULL)`
 
 	queuedSQL = `
 SELECT format('workflow %s counts %s queued executions at most and has %s', w.id, w.last_number - w.dequeued, count(*))

@@ -41,18 +41,10 @@ func (s *Store) cancel(ctx context.Context, organizationID, id uuid.UUID, by str
 		if err != nil {
 			return err
 		}
-		status := execution.Status(row.Status)
-		switch {
-		case status.Terminal():
+		if status := execution.Status(row.Status); status.Terminal() {
 			return errs.E(errs.Finished, "The execution has already ended: it is %s.", status.Words())
-		case status == execution.Queued:
-			err = q.ExecutionCancelQueued(ctx, execution.Day(id), event, id)
-		default:
-			if err = q.ExecutionRequestCancel(ctx, execution.Day(id), event, id); err == nil {
-				err = q.QueueUnpark(ctx, id)
-			}
 		}
-		if err != nil {
+		if err := cancelLocked(ctx, q, row, event); err != nil {
 			return err
 		}
 		return record(tx)
@@ -64,4 +56,46 @@ func (s *Store) cancel(ctx context.Context, organizationID, id uuid.UUID, by str
 		return fmt.Errorf("canceling an execution: %w", err)
 	}
 	return nil
+}
+
+// cancelLocked cancels an execution that has not ended, whose row the transaction has locked and which nothing was locked after.
+func cancelLocked(ctx context.Context, q *dbsqlc.Queries, row dbsqlc.ExecutionLockRow, event []byte) error {
+	if execution.Status(row.Status) != execution.Queued {
+		if err := q.ExecutionRequestCancel(ctx, execution.Day(row.ID), event, row.ID); err != nil {
+			return err
+		}
+		return q.QueueUnpark(ctx, row.ID)
+	}
+	if !row.Grouped {
+		return q.ExecutionCancelQueued(ctx, execution.Day(row.ID), event, row.ID)
+	}
+	// Whether it is blocked or ready is known only under the group's lock.
+	if err := lockGroupOf(ctx, q, row.ID); err != nil {
+		return err
+	}
+	if err := q.ExecutionCancelQueued(ctx, execution.Day(row.ID), event, row.ID); err != nil {
+		return err
+	}
+	return leave(ctx, q, row.ID)
+}
+
+// cancelOnce asks for a cancel that nobody has asked for, and returns how many it has: one, or none of what has ended.
+func (s *Store) cancelOnce(ctx context.Context, organizationID, id uuid.UUID, data map[string]any) (asked int, err error) {
+	event, err := json.Marshal(data)
+	if err != nil {
+		return 0, fmt.Errorf("encoding an event: %w", err)
+	}
+	err = s.announce(ctx, func(tx dbsqlc.DBTX) (wake, error) {
+		q := dbsqlc.New(tx)
+		row, err := q.ExecutionLock(ctx, id, organizationID)
+		if err != nil || execution.Status(row.Status).Terminal() || row.CancelRequestedAt != nil {
+			return wake{}, err
+		}
+		asked = 1
+		return wake{work: true, ids: []uuid.UUID{id}}, cancelLocked(ctx, q, row, event)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("canceling execution %s: %w", id, err)
+	}
+	return asked, nil
 }

@@ -25,8 +25,13 @@ func (s *Store) PassDeadlines(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("reading queue deadlines: %w", err)
 	}
+	ids := make([]uuid.UUID, 0, len(waited))
+	late := make(map[uuid.UUID]dbsqlc.ExecutionQueueDeadlinesDueRow, len(waited))
+	for _, row := range waited {
+		ids, late[row.ID] = append(ids, row.ID), row
+	}
 	passed, err := each(ctx, due, s.passDeadline)
-	ended, waitedErr := each(ctx, waited, s.timeOutQueued)
+	ended, waitedErr := each(ctx, ids, func(ctx context.Context, id uuid.UUID) (int, error) { return s.timeOutQueued(ctx, late[id]) })
 	return passed + ended, errors.Join(err, waitedErr)
 }
 
@@ -56,17 +61,28 @@ func (s *Store) passDeadline(ctx context.Context, id uuid.UUID) (int, error) {
 	return len(changed), nil
 }
 
-func (s *Store) timeOutQueued(ctx context.Context, id uuid.UUID) (int, error) {
-	failure, err := json.Marshal(execution.Failure{
-		Code: "queue_timeout", Message: "No worker took the execution before its queue-timeout had passed.",
-	})
+func (s *Store) timeOutQueued(ctx context.Context, late dbsqlc.ExecutionQueueDeadlinesDueRow) (int, error) {
+	id, message := late.ID, "No worker took the execution before its queue-timeout had passed."
+	if late.Blocked {
+		message = "Its concurrency group had no room for the execution before its queue-timeout had passed."
+	}
+	failure, err := json.Marshal(execution.Failure{Code: "queue_timeout", Message: message})
 	if err != nil {
 		return 0, fmt.Errorf("encoding a failure: %w", err)
 	}
 	event := fmt.Appendf(nil, `{"error":%s}`, failure)
 	var changed []uuid.UUID
-	err = s.change(ctx, wake{ids: []uuid.UUID{id}}, func(q *dbsqlc.Queries) (err error) {
+	err = s.change(ctx, wake{work: late.Grouped, ids: []uuid.UUID{id}}, func(q *dbsqlc.Queries) (err error) {
+		if late.Grouped {
+			// Before the execution, which is only locked where nobody has to be waited for.
+			if err = lockGroupOf(ctx, q, id); err != nil {
+				return err
+			}
+		}
 		changed, err = q.ExecutionTimeOutQueued(ctx, id, failure, execution.Day(id), event)
+		if err == nil && late.Grouped && len(changed) > 0 {
+			err = leave(ctx, q, id)
+		}
 		return err
 	})
 	if err != nil {

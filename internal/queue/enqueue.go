@@ -17,6 +17,7 @@ import (
 	"foundry/internal/execution"
 	"foundry/internal/idempotency"
 	"foundry/internal/postgres/dbsqlc"
+	"foundry/internal/workflow"
 )
 
 // Request asks for an execution. Inputs have been checked against the version.
@@ -31,6 +32,7 @@ type Request struct {
 	Inputs         json.RawMessage            // a JSON object with the defaults filled in
 	Timeout        time.Duration              // from the first claim; 0 is none
 	QueueTimeout   time.Duration              // the longest wait for the first claim
+	Group          *workflow.Group            // that it enters; nil without one
 	Once           *idempotency.Guard[Queued] // nil: every time. Enqueue only
 }
 
@@ -44,24 +46,26 @@ type Queued struct {
 	QueuedAt time.Time
 }
 
-// Enqueue admits an execution: when it returns nil, the execution is durable and ready. It is one
-// transaction, and workers are woken with it or, if they have just been woken, within 5 ms. errs.NotFound
-// when the organization has no such workflow, Full when as many of it are queued as may be.
+// Enqueue admits an execution: when it returns nil, the execution is durable, and ready or waiting for its group. It is one
+// transaction, and workers are woken with it or, if they have just been woken, within 5 ms. What it is to replace in its group gets a cancel
+// afterwards, here and again by CancelSuperseded. errs.NotFound when the organization has no such workflow, Full when as many of it are queued
+// as may be, GroupConflict.
 func (s *Store) Enqueue(ctx context.Context, r Request) (Queued, error) {
-	params, err := enqueueParams(r)
+	n, err := newcomerOf(r)
 	if err != nil {
 		return Queued{}, err
 	}
 	var queued Queued
-	err = s.transact(ctx, wake{work: true, ids: []uuid.UUID{params.ID}}, func(tx dbsqlc.DBTX) (err error) {
+	err = s.transact(ctx, wake{work: true, ids: []uuid.UUID{n.ID}}, func(tx dbsqlc.DBTX) (err error) {
 		queued, err = r.Once.Do(ctx, tx, func() (Queued, error) {
-			return insert(ctx, dbsqlc.New(tx), s.queuedMax, params)
+			return admitOne(ctx, dbsqlc.New(tx), s.queuedMax, n)
 		})
 		return err
 	})
 	if err != nil {
 		return Queued{}, fmt.Errorf("enqueuing an execution: %w", err)
 	}
+	s.supersede(ctx, n)
 	return queued, nil
 }
 
@@ -69,6 +73,9 @@ func (s *Store) Enqueue(ctx context.Context, r Request) (Queued, error) {
 type Admission struct {
 	Requests  []Request
 	QueuedMax int // as of a store; 0 is DefaultQueuedMax
+	// Leaving are executions, locked by the caller, that end in the same transaction. Where a request enters a group, theirs are locked with
+	// it, so that all groups of the transaction are locked in one order. They do not leave by this.
+	Leaving []uuid.UUID
 }
 
 // Admitted is what became of a request.
@@ -78,28 +85,58 @@ type Admitted struct {
 }
 
 // Admit admits executions in the caller's transaction, which may go on when some are refused. What became of each is in the order of the
-// requests. The caller holds no lock that comes after executions, and wakes the workers when it commits. An error, and not a
-// refusal, means that the transaction must be rolled back. Safe on a postgres.Pipeline.
+// requests. The caller holds no lock that comes after executions (see the package's comment), and wakes the workers when it commits. An error,
+// and not a refusal, means that the transaction must be rolled back. Safe on a postgres.Pipeline, where statements may be left for the next one.
 func Admit(ctx context.Context, tx dbsqlc.DBTX, a Admission) ([]Admitted, error) {
-	q, queuedMax := dbsqlc.New(tx), cmp.Or(a.QueuedMax, DefaultQueuedMax)
-	order := make([]int, len(a.Requests))
-	for i := range order {
-		order[i] = i
-	}
-	// Workflows are locked in the order of their ids; executions of one are numbered in that of the requests.
-	slices.SortStableFunc(order, func(i, j int) int {
-		return bytes.Compare(a.Requests[i].WorkflowID[:], a.Requests[j].WorkflowID[:])
-	})
-	admitted := make([]Admitted, len(a.Requests))
-	for _, i := range order {
-		params, err := enqueueParams(a.Requests[i])
+	newcomers := make([]*newcomer, len(a.Requests))
+	for i, r := range a.Requests {
+		n, err := newcomerOf(r)
 		if err != nil {
 			return nil, err
 		}
-		queued, err := insert(ctx, q, queuedMax, params)
+		newcomers[i] = n
+	}
+	return admit(ctx, dbsqlc.New(tx), cmp.Or(a.QueuedMax, DefaultQueuedMax), a.Leaving, newcomers...)
+}
+
+// newcomer is an execution to be admitted.
+type newcomer struct {
+	dbsqlc.ExecutionEnqueueParams
+	group *workflow.Group // nil without one
+}
+
+// admitOne admits one; a refusal is an error.
+func admitOne(ctx context.Context, q *dbsqlc.Queries, queuedMax int, n *newcomer) (Queued, error) {
+	admitted, err := admit(ctx, q, queuedMax, nil, n)
+	if err == nil && admitted[0].Refused != nil {
+		err = admitted[0].Refused
+	}
+	if err != nil {
+		return Queued{}, err
+	}
+	return admitted[0].Queued, nil
+}
+
+func admit(ctx context.Context, q *dbsqlc.Queries, queuedMax int, leaving []uuid.UUID, newcomers ...*newcomer) ([]Admitted, error) {
+	if err := lockGroups(ctx, q, leaving, newcomers); err != nil {
+		return nil, fmt.Errorf("locking concurrency groups: %w", err)
+	}
+	// Workflows are locked in the order of their ids; executions of one are numbered in that of the requests.
+	order := make([]int, len(newcomers))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int {
+		return bytes.Compare(newcomers[i].WorkflowID[:], newcomers[j].WorkflowID[:])
+	})
+	admitted := make([]Admitted, len(newcomers))
+	for _, i := range order {
+		queued, err := newcomers[i].insert(ctx, q, queuedMax)
 		if refused, ok := errors.AsType[*errs.Error](err); ok {
 			admitted[i].Refused = refused
-		} else if err != nil {
+			continue
+		}
+		if err != nil {
 			return nil, fmt.Errorf("admitting an execution: %w", err)
 		}
 		admitted[i].Queued = queued
@@ -110,32 +147,41 @@ func Admit(ctx context.Context, tx dbsqlc.DBTX, a Admission) ([]Admitted, error)
 // insert admits an execution. A refusal is an *errs.Error and comes before anything of it is written. Most of the time it is one
 // statement, which compares two columns of the workflow's row: how many executions it has had, and how many of these are known to have left
 // the queue. Only when their difference has reached the limit are the queued counted, under the workflow's lock; so n that were missing then
-// buy n executions that need no count. Neither a claim nor an end has to write the workflow's row.
-func insert(ctx context.Context, q *dbsqlc.Queries, queuedMax int, params dbsqlc.ExecutionEnqueueParams) (Queued, error) {
-	params.QueuedMax = int32(queuedMax)
-	row, err := q.ExecutionEnqueue(ctx, params)
-	if errors.Is(err, pgx.ErrNoRows) {
-		if err := room(ctx, q, params); err != nil {
+// buy n executions that need no count. Neither a claim nor an end has to write the workflow's row. With a group, whose lock is held, it comes
+// to those that wait first, and all that there is room for are admitted then: it, or others if its limit is a higher one.
+func (n *newcomer) insert(ctx context.Context, q *dbsqlc.Queries, queuedMax int) (Queued, error) {
+	n.QueuedMax = int32(queuedMax)
+	if n.group != nil {
+		if err := n.mayEnter(ctx, q); err != nil {
 			return Queued{}, err
 		}
-		row, err = q.ExecutionEnqueue(ctx, params)
+	}
+	row, err := q.ExecutionEnqueue(ctx, n.ExecutionEnqueueParams)
+	if errors.Is(err, pgx.ErrNoRows) {
+		if err := n.room(ctx, q); err != nil {
+			return Queued{}, err
+		}
+		row, err = q.ExecutionEnqueue(ctx, n.ExecutionEnqueueParams)
+	}
+	if err == nil && n.group != nil {
+		err = n.enter(ctx, q)
 	}
 	if err != nil {
 		return Queued{}, err
 	}
-	return Queued{ID: params.ID, Number: row.Number, QueuedAt: row.QueuedAt}, nil
+	return Queued{ID: n.ID, Number: row.Number, QueuedAt: row.QueuedAt}, nil
 }
 
 // room locks the workflow and counts what of it is queued. nil: one more may be.
-func room(ctx context.Context, q *dbsqlc.Queries, params dbsqlc.ExecutionEnqueueParams) error {
-	limit, err := q.WorkflowLockQueue(ctx, params.QueuedMax, params.WorkflowID, params.OrganizationID)
+func (n *newcomer) room(ctx context.Context, q *dbsqlc.Queries) error {
+	limit, err := q.WorkflowLockQueue(ctx, n.QueuedMax, n.WorkflowID, n.OrganizationID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errs.E(errs.NotFound, "There is no workflow with this id.")
 	}
 	if err != nil {
 		return err
 	}
-	_, err = q.WorkflowCountQueued(ctx, params.WorkflowID, limit.QueuedMax)
+	_, err = q.WorkflowCountQueued(ctx, n.WorkflowID, limit.QueuedMax)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return full(limit)
 	}
@@ -150,25 +196,32 @@ func full(limit dbsqlc.WorkflowLockQueueRow) *errs.Error {
 		"a max_queued of its own.", limit.QueuedMax)
 }
 
-func enqueueParams(r Request) (dbsqlc.ExecutionEnqueueParams, error) {
-	event, err := json.Marshal(map[string]any{
-		"workflow_id": r.WorkflowID, "version": r.Version, "source": r.Source, "priority": r.Priority,
-	})
-	if err != nil {
-		return dbsqlc.ExecutionEnqueueParams{}, fmt.Errorf("encoding an event: %w", err)
+func newcomerOf(r Request) (*newcomer, error) {
+	n := &newcomer{group: r.Group, ExecutionEnqueueParams: dbsqlc.ExecutionEnqueueParams{
+		WorkflowID: r.WorkflowID, OrganizationID: r.OrganizationID, ID: r.ID, WorkflowVersion: int32(r.Version), Source: string(r.Source), Actor: r.Actor,
+		Priority: int16(r.Priority), QueueTimeoutSeconds: r.QueueTimeout.Seconds(), Inputs: r.Inputs,
+	}}
+	if n.ID == uuid.Nil {
+		n.ID = execution.NewID()
 	}
-	id := r.ID
-	if id == uuid.Nil {
-		id = execution.NewID()
-	}
-	var timeout *int64
+	n.Day = execution.Day(n.ID)
 	if r.Timeout > 0 {
-		ms := max(r.Timeout.Milliseconds(), 1)
-		timeout = &ms
+		n.TimeoutMs = new(max(r.Timeout.Milliseconds(), 1))
 	}
-	return dbsqlc.ExecutionEnqueueParams{
-		WorkflowID: r.WorkflowID, OrganizationID: r.OrganizationID, ID: id, WorkflowVersion: int32(r.Version), Source: string(r.Source), Actor: r.Actor,
-		Priority: int16(r.Priority), TimeoutMs: timeout, QueueTimeoutSeconds: r.QueueTimeout.Seconds(),
-		Inputs: r.Inputs, Day: execution.Day(id), Event: event,
-	}, nil
+	if g := r.Group; g != nil {
+		n.ConcurrencyGroup, n.GroupID = &g.Name, new(GroupID(r.OrganizationID, g.Name))
+		n.Cancels = g.OnConflict == workflow.ConflictCancelRunning
+	}
+	return n, n.record(map[string]any{"workflow_id": r.WorkflowID, "version": r.Version, "source": r.Source, "priority": r.Priority})
+}
+
+// record makes the data of execution.queued.
+func (n *newcomer) record(data map[string]any) (err error) {
+	if g := n.group; g != nil {
+		data["group"] = map[string]any{"name": g.Name, "limit": g.Limit, "on_conflict": g.OnConflict}
+	}
+	if n.Event, err = json.Marshal(data); err != nil {
+		return fmt.Errorf("encoding an event: %w", err)
+	}
+	return nil
 }

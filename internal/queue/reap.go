@@ -2,10 +2,13 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
+	"foundry/internal/execution"
 	"foundry/internal/failpoint"
 	"foundry/internal/postgres/dbsqlc"
 )
@@ -98,11 +101,40 @@ func (s *Store) Misplaced(ctx context.Context) ([]uuid.UUID, error) {
 	return ids, nil
 }
 
-// Replace makes a misplaced execution ready. It reports false when it has a place after all.
+// Replace makes a misplaced execution ready, or blocked if it is of a group and has no slot there. It reports false when it has a place after all.
 func (s *Store) Replace(ctx context.Context, id uuid.UUID) (bool, error) {
-	replaced, err := s.ready(ctx, func(q *dbsqlc.Queries) ([]uuid.UUID, error) { return q.QueueReplace(ctx, id) })
+	replaced, err := s.ready(ctx, func(q *dbsqlc.Queries) ([]uuid.UUID, error) {
+		ids, err := q.QueueReplace(ctx, id)
+		if err != nil || len(ids) > 0 {
+			return ids, err
+		}
+		lost, err := q.GroupLost(ctx, execution.Day(id), id)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return []uuid.UUID{id}, block(ctx, q, id, lost)
+	})
 	if err != nil {
 		return false, fmt.Errorf("replacing execution %s: %w", id, err)
 	}
 	return len(replaced) > 0, nil
+}
+
+// block has an execution wait for its group again, if need be.
+func block(ctx context.Context, q *dbsqlc.Queries, id uuid.UUID, lost dbsqlc.GroupLostRow) error {
+	group := GroupID(lost.OrganizationID, lost.Name)
+	err := q.GroupEnter(ctx, dbsqlc.GroupEnterParams{
+		Ids: []uuid.UUID{group}, OrganizationIds: []uuid.UUID{lost.OrganizationID}, Names: []string{lost.Name}, Limits: []int32{lost.MaxRunning},
+		Leaving: []uuid.UUID{},
+	})
+	if err != nil {
+		return err
+	}
+	if err := q.GroupWait(ctx, id, group, lost.RunOrder, lost.Paused); err != nil {
+		return err
+	}
+	return q.GroupAdmit(ctx, []uuid.UUID{}, []uuid.UUID{group})
 }

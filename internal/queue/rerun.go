@@ -67,6 +67,7 @@ type RerunPlan struct {
 	priority int
 	inputs   json.RawMessage
 	text     *workflow.Definition
+	group    *workflow.Group // that the rerun enters; nil without one
 	idle     bool // nothing runs
 }
 
@@ -119,6 +120,9 @@ func (s *Store) PlanRerun(ctx context.Context, texts *workflow.Definitions, r Re
 			return nil, err
 		}
 	}
+	if err := plan.chooseGroup(r.Source); err != nil {
+		return nil, err
+	}
 	return plan, plan.chooseSandbox(source, r.Sandbox)
 }
 
@@ -143,32 +147,36 @@ func (s *Store) Rerun(ctx context.Context, texts *workflow.Definitions, r RerunR
 
 // admit makes a plan true.
 func (s *Store) admit(ctx context.Context, r RerunRequest, plan *RerunPlan) (Rerunning, error) {
-	params, err := enqueueParams(Request{
+	n, err := newcomerOf(Request{
 		OrganizationID: r.OrganizationID, WorkflowID: plan.WorkflowID, Version: plan.Version, Source: r.Source, Actor: r.Actor,
 		Priority: plan.priority, Inputs: plan.inputs, Timeout: plan.text.Timeout, QueueTimeout: plan.text.QueueTimeout,
+		Group: plan.group,
 	})
 	if err != nil {
 		return Rerunning{}, err
 	}
-	params.RerunOf = &plan.Of
+	n.RerunOf = &plan.Of
 	if plan.Sandbox != nil {
-		params.SandboxFrom = &plan.Of
+		n.SandboxFrom = &plan.Of
 	}
-	if params.Event, err = plan.event(r, plan.priority); err != nil {
+	if err = n.record(plan.facts(r)); err != nil {
 		return Rerunning{}, err
 	}
 	var rerunning Rerunning
-	err = s.transact(ctx, wake{work: true, ids: []uuid.UUID{params.ID}}, func(tx dbsqlc.DBTX) (err error) {
+	err = s.transact(ctx, wake{work: true, ids: []uuid.UUID{n.ID}}, func(tx dbsqlc.DBTX) (err error) {
 		rerunning, err = r.Once.Do(ctx, tx, func() (Rerunning, error) {
 			q := dbsqlc.New(tx)
-			queued, err := insert(ctx, q, s.queuedMax, params)
+			queued, err := admitOne(ctx, q, s.queuedMax, n)
 			if err != nil {
 				return Rerunning{}, err
 			}
-			return Rerunning{Queued: queued, Plan: plan}, plan.write(ctx, q, params.ID)
+			return Rerunning{Queued: queued, Plan: plan}, plan.write(ctx, q, n.ID)
 		})
 		return err
 	})
+	if err == nil {
+		s.supersede(ctx, n)
+	}
 	return rerunning, err
 }
 
@@ -199,18 +207,14 @@ func (p *RerunPlan) write(ctx context.Context, q *dbsqlc.Queries, id uuid.UUID) 
 	return err
 }
 
-// event is the data of execution.queued.
-func (p *RerunPlan) event(r RerunRequest, priority int) ([]byte, error) {
+// facts are the data of execution.queued.
+func (p *RerunPlan) facts(r RerunRequest) map[string]any {
 	data := map[string]any{
-		"workflow_id": p.WorkflowID, "version": p.Version, "source": r.Source, "priority": priority,
+		"workflow_id": p.WorkflowID, "version": p.Version, "source": r.Source, "priority": p.priority,
 		"rerun_of": p.Of, "from": p.From, "reused": p.ReusedKeys(),
 	}
 	if p.Sandbox != nil {
 		data["sandbox_id"] = *p.Sandbox
 	}
-	event, err := json.Marshal(data)
-	if err != nil {
-		return nil, fmt.Errorf("encoding an event: %w", err)
-	}
-	return event, nil
+	return data
 }

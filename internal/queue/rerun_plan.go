@@ -137,6 +137,20 @@ func (p *RerunPlan) checkInputs() error {
 	return nil
 }
 
+// chooseGroup evaluates the concurrency group of the version that is run.
+func (p *RerunPlan) chooseGroup(source execution.Source) error {
+	if p.text.Concurrency == nil {
+		return nil
+	}
+	var inputs map[string]any
+	if err := json.Unmarshal(p.inputs, &inputs); err != nil {
+		return fmt.Errorf("reading the inputs of an execution: %w", err)
+	}
+	var err error
+	p.group, err = p.text.EnterGroup(inputs, workflow.GroupFacts{Source: string(source), Version: p.Version, Workflow: p.WorkflowSlug})
+	return err
+}
+
 // chooseSandbox decides where the rerun goes on.
 func (p *RerunPlan) chooseSandbox(source dbsqlc.RerunSourceRow, choice SandboxChoice) error {
 	if choice == SandboxFresh {

@@ -62,13 +62,23 @@ func (s *Store) Update(ctx context.Context, p ChangeParams, u Update) (*Workflow
 	return updated, nil
 }
 
-// pause takes what is queued out of the order, or puts it back and wakes the workers.
+// pause takes what is queued out of the order, or puts it back and wakes the workers. What waits for a concurrency group is passed over
+// meanwhile, and is admitted afterwards if there is room: locks of groups come before those of the queue, and keep what waits where it is.
 func pause(ctx context.Context, q *dbsqlc.Queries, id uuid.UUID, paused bool) error {
-	err := q.QueuePause(ctx, paused, id)
-	if err == nil && !paused {
-		err = q.QueueWake(ctx)
+	groups, err := q.GroupLockOfWorkflow(ctx, id)
+	if err != nil {
+		return err
 	}
-	return err
+	if err := q.QueuePause(ctx, paused, id); err != nil {
+		return err
+	}
+	if err := q.GroupPause(ctx, paused, id); err != nil || paused {
+		return err
+	}
+	if err := q.GroupAdmit(ctx, []uuid.UUID{}, groups); err != nil {
+		return err
+	}
+	return q.QueueWake(ctx)
 }
 
 // record is what the audit record says of a change.

@@ -32,7 +32,7 @@ WITH picked AS MATERIALIZED (
         secrets_read = e.secrets_read OR NOT EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = e.workflow_id AND s.deleted_at IS NULL),
         deadline_at = COALESCE(e.deadline_at + COALESCE(now() - e.parked_at, interval '0'), now() + e.timeout_ms * interval '1 millisecond')
     FROM picked p WHERE e.id = p.execution_id
-    RETURNING e.id, e.organization_id, e.workflow_id, e.workflow_version, e.number, e.status, e.source, e.priority, e.claim, e.signal, e.last_seq, e.worker_id, e.timeout_ms, e.queued_at, e.queue_deadline_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.cancel_forced_at, e.deadline_passed_at, e.finished_at, e.actor, e.secrets_read, e.parked_at, e.rerun_of, e.sandbox_from
+    RETURNING e.id, e.organization_id, e.workflow_id, e.workflow_version, e.number, e.status, e.source, e.priority, e.claim, e.signal, e.last_seq, e.worker_id, e.timeout_ms, e.queued_at, e.queue_deadline_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.cancel_forced_at, e.deadline_passed_at, e.finished_at, e.actor, e.secrets_read, e.parked_at, e.rerun_of, e.sandbox_from, e.concurrency_group
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
     SELECT execution_day(c.id), c.id, c.last_seq, 'execution.claimed', jsonb_build_object('worker_id', c.worker_id, 'claim', c.claim)
@@ -130,6 +130,16 @@ func (q *Queries) QueueDepth(ctx context.Context) (QueueDepthRow, error) {
 	var i QueueDepthRow
 	err := row.Scan(&i.Depth, &i.OldestSeconds)
 	return i, err
+}
+
+const queueDrop = `-- name: QueueDrop :exec
+DELETE FROM execution_queue WHERE execution_id = ANY ($1::uuid[])
+`
+
+// Of executions that have ended.
+func (q *Queries) QueueDrop(ctx context.Context, ids []uuid.UUID) error {
+	_, err := q.db.Exec(ctx, queueDrop, ids)
+	return err
 }
 
 const queueFreeAll = `-- name: QueueFreeAll :many
@@ -289,11 +299,12 @@ const queueMisplaced = `-- name: QueueMisplaced :many
 SELECT e.id FROM executions e
 WHERE (e.status = 'queued' OR e.status = 'running' AND e.worker_id IS NULL)
   AND NOT EXISTS (SELECT 1 FROM execution_queue q WHERE q.execution_id = e.id)
+  AND NOT EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id)
 ORDER BY e.id LIMIT 100
 `
 
 // Executions that are in no place. Between two transactions there are none, unless Foundry is wrong.
-// Index: executions_queue_deadline, executions_unheld, execution_queue_pkey.
+// Index: executions_queue_deadline, executions_unheld, execution_queue_pkey, concurrency_waiters_pkey.
 func (q *Queries) QueueMisplaced(ctx context.Context) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, queueMisplaced)
 	if err != nil {
@@ -377,12 +388,13 @@ WITH misplaced AS MATERIALIZED (
         e.status = 'queued' AND w.paused_at IS NOT NULL AS paused
     FROM executions e JOIN workflows w ON w.id = e.workflow_id
     WHERE e.id = $1 AND (e.status = 'queued' OR e.status = 'running' AND e.worker_id IS NULL)
+      AND (e.status = 'running' OR e.concurrency_group IS NULL OR EXISTS (SELECT 1 FROM concurrency_slots s WHERE s.execution_id = e.id))
     FOR NO KEY UPDATE OF e FOR SHARE OF w
 )
 INSERT INTO execution_queue (execution_id, run_order, paused) SELECT id, run_order, paused FROM misplaced ON CONFLICT DO NOTHING RETURNING execution_id
 `
 
-// Puts an execution that is in no place where it can be claimed. No row: it is in a place.
+// Puts an execution that is in no place where it can be claimed. No row: it is in a place, or has no slot in its group (GroupLost).
 func (q *Queries) QueueReplace(ctx context.Context, id uuid.UUID) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, queueReplace, id)
 	if err != nil {

@@ -97,19 +97,25 @@ WITH workflow AS (
     RETURNING workflows.id, organization_id, last_number, paused_at IS NOT NULL AS paused
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
-        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from)
+        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from, concurrency_group)
     SELECT $4, w.organization_id, w.id, $5, w.last_number, 'queued', $6, $7, $8, $9,
-        1, now(), now() + make_interval(secs => $10::float8), $11, $12
+        1, now(), now() + make_interval(secs => $10::float8), $11, $12,
+        $13
     FROM workflow w
     RETURNING id, number, priority, queued_at
 ), stored AS (
-    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $13 FROM execution e
+    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $14 FROM execution e
 ), place AS (
     INSERT INTO execution_queue (execution_id, run_order, paused)
     SELECT e.id, e.queued_at - e.priority * interval '5 minutes', w.paused FROM execution e, workflow w
+    WHERE $15::uuid IS NULL
+), blocked AS (
+    INSERT INTO concurrency_waiters (execution_id, group_id, run_order, paused, cancels)
+    SELECT e.id, $15, e.queued_at - e.priority * interval '5 minutes', w.paused, $16::boolean FROM execution e, workflow w
+    WHERE $15::uuid IS NOT NULL
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
-    SELECT $14, e.id, 1, 'execution.queued', $15::jsonb || jsonb_build_object('number', e.number) FROM execution e
+    SELECT $17, e.id, 1, 'execution.queued', $18::jsonb || jsonb_build_object('number', e.number) FROM execution e
 )
 SELECT number, queued_at FROM execution
 `
@@ -127,7 +133,10 @@ type ExecutionEnqueueParams struct {
 	QueueTimeoutSeconds float64
 	RerunOf             *uuid.UUID
 	SandboxFrom         *uuid.UUID
+	ConcurrencyGroup    *string
 	Inputs              []byte
+	GroupID             *uuid.UUID
+	Cancels             bool
 	Day                 time.Time
 	Event               []byte
 }
@@ -138,7 +147,7 @@ type ExecutionEnqueueRow struct {
 }
 
 // One statement: the number under the workflow's lock, the execution, its inputs, its place in the
-// queue and event 1. No row: the organization has no such workflow, or as many of it may be queued as are allowed, for which
+// queue or, with a group, whose lock the caller has, among those that wait for it, and event 1. No row: the organization has no such workflow, or as many of it may be queued as are allowed, for which
 // WorkflowLockQueue and WorkflowCountQueued know more. The condition holds for the row as it is once the lock is had, whatever
 // the statement's snapshot: a count in this statement would not see what the holder before has queued.
 func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueueParams) (ExecutionEnqueueRow, error) {
@@ -155,7 +164,10 @@ func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueuePara
 		arg.QueueTimeoutSeconds,
 		arg.RerunOf,
 		arg.SandboxFrom,
+		arg.ConcurrencyGroup,
 		arg.Inputs,
+		arg.GroupID,
+		arg.Cancels,
 		arg.Day,
 		arg.Event,
 	)
@@ -831,7 +843,7 @@ func (q *Queries) ExecutionListOfWorkflowBySet(ctx context.Context, arg Executio
 }
 
 const executionLock = `-- name: ExecutionLock :one
-SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at
+SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at, (concurrency_group IS NOT NULL)::bool AS grouped
 FROM executions WHERE id = $1 AND organization_id = $2 FOR NO KEY UPDATE
 `
 
@@ -843,6 +855,7 @@ type ExecutionLockRow struct {
 	WorkerID          *uuid.UUID
 	CancelRequestedAt *time.Time
 	CancelForcedAt    *time.Time
+	Grouped           bool
 }
 
 func (q *Queries) ExecutionLock(ctx context.Context, iD uuid.UUID, organizationID uuid.UUID) (ExecutionLockRow, error) {
@@ -856,6 +869,7 @@ func (q *Queries) ExecutionLock(ctx context.Context, iD uuid.UUID, organizationI
 		&i.WorkerID,
 		&i.CancelRequestedAt,
 		&i.CancelForcedAt,
+		&i.Grouped,
 	)
 	return i, err
 }
@@ -890,23 +904,30 @@ func (q *Queries) ExecutionPassDeadline(ctx context.Context, id uuid.UUID) ([]uu
 }
 
 const executionQueueDeadlinesDue = `-- name: ExecutionQueueDeadlinesDue :many
-SELECT id FROM executions WHERE queue_deadline_at <= now() AND status = 'queued' ORDER BY id LIMIT 100
+SELECT id, (concurrency_group IS NOT NULL)::bool AS grouped, EXISTS (SELECT 1 FROM concurrency_waiters w WHERE w.execution_id = executions.id)::bool AS blocked
+FROM executions WHERE queue_deadline_at <= now() AND status = 'queued' ORDER BY id LIMIT 100
 `
 
+type ExecutionQueueDeadlinesDueRow struct {
+	ID      uuid.UUID
+	Grouped bool
+	Blocked bool
+}
+
 // Index: executions_queue_deadline.
-func (q *Queries) ExecutionQueueDeadlinesDue(ctx context.Context) ([]uuid.UUID, error) {
+func (q *Queries) ExecutionQueueDeadlinesDue(ctx context.Context) ([]ExecutionQueueDeadlinesDueRow, error) {
 	rows, err := q.db.Query(ctx, executionQueueDeadlinesDue)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []uuid.UUID{}
+	items := []ExecutionQueueDeadlinesDueRow{}
 	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
+		var i ExecutionQueueDeadlinesDueRow
+		if err := rows.Scan(&i.ID, &i.Grouped, &i.Blocked); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

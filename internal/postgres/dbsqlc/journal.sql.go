@@ -37,7 +37,9 @@ func (q *Queries) JournalAdvanceExecutions(ctx context.Context, ids []uuid.UUID,
 }
 
 const journalLock = `-- name: JournalLock :many
-SELECT id, claim, signal, last_seq, (finished_at IS NOT NULL)::bool AS finished FROM executions WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
+SELECT id, claim, signal, last_seq, (finished_at IS NOT NULL)::bool AS finished,
+    (concurrency_group IS NOT NULL)::bool AS grouped
+FROM executions WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE
 `
 
 type JournalLockRow struct {
@@ -46,6 +48,7 @@ type JournalLockRow struct {
 	Signal   int64
 	LastSeq  int64
 	Finished bool
+	Grouped  bool
 }
 
 // The first statement of every transaction of the journal: locks, fences and numbers (protocols.md, 3).
@@ -64,6 +67,7 @@ func (q *Queries) JournalLock(ctx context.Context, ids []uuid.UUID) ([]JournalLo
 			&i.Signal,
 			&i.LastSeq,
 			&i.Finished,
+			&i.Grouped,
 		); err != nil {
 			return nil, err
 		}

@@ -26,6 +26,26 @@ type AuditLog struct {
 	RequestID      string
 }
 
+type ConcurrencyGroup struct {
+	ID             uuid.UUID
+	OrganizationID uuid.UUID
+	Name           string
+	MaxRunning     int32
+}
+
+type ConcurrencySlot struct {
+	ExecutionID uuid.UUID
+	GroupID     uuid.UUID
+}
+
+type ConcurrencyWaiter struct {
+	ExecutionID uuid.UUID
+	GroupID     uuid.UUID
+	RunOrder    time.Time
+	Paused      bool
+	Cancels     bool
+}
+
 type EncryptionSentinel struct {
 	KeyID      string
 	WrappedKey []byte
@@ -61,6 +81,7 @@ type Execution struct {
 	ParkedAt          *time.Time
 	RerunOf           *uuid.UUID
 	SandboxFrom       *uuid.UUID
+	ConcurrencyGroup  *string
 }
 
 type ExecutionDatum struct {

@@ -253,6 +253,16 @@ func (q *Queries) WorkflowLock(ctx context.Context, iD uuid.UUID, organizationID
 	return i, err
 }
 
+const workflowLockMany = `-- name: WorkflowLockMany :exec
+SELECT workflows.id FROM workflows WHERE workflows.id = ANY ($1::uuid[]) ORDER BY workflows.id FOR NO KEY UPDATE
+`
+
+// Takes the lock that every enqueue takes, of all before any group's.
+func (q *Queries) WorkflowLockMany(ctx context.Context, ids []uuid.UUID) error {
+	_, err := q.db.Exec(ctx, workflowLockMany, ids)
+	return err
+}
+
 const workflowLockQueue = `-- name: WorkflowLockQueue :one
 SELECT max_queued, COALESCE(NULLIF(max_queued, 0), $1::int)::int AS queued_max
 FROM workflows WHERE workflows.id = $2 AND organization_id = $3 AND deleted_at IS NULL FOR NO KEY UPDATE
