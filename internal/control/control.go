@@ -148,9 +148,11 @@ func (l *Loops) tick(ctx context.Context, conn *pgx.Conn) error {
 func (l *Loops) round(ctx context.Context, r *reaper) error {
 	_, deadlines := l.Queue.PassDeadlines(ctx)
 	_, timers := l.Queue.UnparkDue(ctx)
+	superseded, groups := l.Queue.CancelSuperseded(ctx)
+	l.metrics.superseded.Add(float64(superseded))
 	reaper := r.round(ctx, time.Now())
 	var lost error
-	for name, err := range map[string]error{"deadlines": deadlines, "timers": timers, "reaper": reaper} {
+	for name, err := range map[string]error{"deadlines": deadlines, "timers": timers, "groups": groups, "reaper": reaper} {
 		switch {
 		case err == nil:
 		case isRefusal(err):

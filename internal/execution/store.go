@@ -130,6 +130,41 @@ func (s *Store) QueuePosition(ctx context.Context, id uuid.UUID) (place Place, o
 	return place, true, nil
 }
 
+// holdersShown is how many holders of a concurrency group are named.
+const holdersShown = 20
+
+// Block is what an execution waits for that its concurrency group has no room for.
+type Block struct {
+	Place   // among those that wait for the group
+	Group   string
+	Limit   int
+	Held    int         // how many have a slot; more than Limit after it was lowered
+	Holders []uuid.UUID // the oldest of these, 20 at most
+}
+
+// Blocked returns what a blocked execution waits for. ok is false when it is not blocked.
+func (s *Store) Blocked(ctx context.Context, id uuid.UUID) (block Block, ok bool, err error) {
+	row, err := s.q.GroupOfWaiter(ctx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Block{}, false, nil
+	}
+	if err != nil {
+		return Block{}, false, fmt.Errorf("reading what an execution waits for: %w", err)
+	}
+	block = Block{Group: row.Name, Limit: int(row.MaxRunning), Held: int(row.Held), Place: Place{Ahead: int(row.Ahead)}, Holders: []uuid.UUID{}}
+	if row.Paused {
+		block.PausedSince, block.PausedBy = row.PausedAt, row.PausedBy
+	}
+	holders, err := s.q.GroupHolders(ctx, row.ID, holdersShown)
+	if err != nil {
+		return Block{}, false, fmt.Errorf("reading who holds a concurrency group: %w", err)
+	}
+	for _, h := range holders {
+		block.Holders = append(block.Holders, h.ID)
+	}
+	return block, true, nil
+}
+
 // Hold says what holds up an execution that has begun: the type of the event that says so, and its reason as a sentence, which may be
 // empty. The type is empty when nothing does.
 func (s *Store) Hold(ctx context.Context, id uuid.UUID) (event, reason string, err error) {

@@ -132,7 +132,8 @@ func (h *handlers) fill(ctx context.Context, request *queue.Request, w *workflow
 	}
 	request.Version, request.Priority = version, valueOr(body.Priority, def.Priority)
 	request.Timeout, request.QueueTimeout = def.Timeout, def.QueueTimeout
-	return nil
+	request.Group, err = def.EnterGroup(inputs, workflow.GroupFacts{Source: string(request.Source), Version: version, Workflow: w.Slug})
+	return err
 }
 
 // source says where a principal's requests come from: a session is a person at the dashboard.

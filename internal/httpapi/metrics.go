@@ -65,7 +65,7 @@ type gauges struct {
 	machines *store
 	log      zerolog.Logger
 
-	up, depth, oldest, executions, workers, sandboxes *prometheus.Desc
+	up, depth, oldest, blocked, executions, workers, sandboxes *prometheus.Desc
 }
 
 func newGauges(machines *store, log zerolog.Logger) *gauges {
@@ -74,6 +74,7 @@ func newGauges(machines *store, log zerolog.Logger) *gauges {
 		up:         prometheus.NewDesc("foundry_database_up", "1 if the database answered this scrape; without it the figures below are absent.", nil, nil),
 		depth:      prometheus.NewDesc("foundry_queue_depth", "Executions that are ready and unheld.", nil, nil),
 		oldest:     prometheus.NewDesc("foundry_queue_oldest_wait_seconds", "How long the one that has waited longest has waited.", nil, nil),
+		blocked:    prometheus.NewDesc("foundry_executions_blocked", "Queued executions that their concurrency group has no room for.", nil, nil),
 		executions: prometheus.NewDesc("foundry_executions", "Executions that have not ended, by status.", []string{"status"}, nil),
 		workers:    prometheus.NewDesc("foundry_workers_active", "Workers that take work.", nil, nil),
 		sandboxes:  prometheus.NewDesc("foundry_sandboxes", "Sandboxes that exist, by the state of their rows.", []string{"state"}, nil),
@@ -82,7 +83,7 @@ func newGauges(machines *store, log zerolog.Logger) *gauges {
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.up, g.depth, g.oldest, g.executions, g.workers, g.sandboxes} {
+	for _, d := range []*prometheus.Desc{g.up, g.depth, g.oldest, g.blocked, g.executions, g.workers, g.sandboxes} {
 		descriptions <- d
 	}
 }
@@ -103,6 +104,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	gauge(g.up, 1)
 	gauge(g.depth, float64(f.QueueDepth))
 	gauge(g.oldest, f.QueueOldest.Seconds())
+	gauge(g.blocked, float64(f.Blocked))
 	gauge(g.workers, float64(f.ActiveWorkers))
 	for _, state := range sandboxStates() {
 		gauge(g.sandboxes, float64(f.Sandboxes[state]), state)

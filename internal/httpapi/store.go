@@ -72,6 +72,7 @@ func (s *store) Capacity(ctx context.Context) (capacity, error) {
 type figures struct {
 	QueueDepth    int
 	QueueOldest   time.Duration // how long the one that waits longest has waited
+	Blocked       int           // queued executions that their concurrency group has no room for
 	Executions    map[execution.Status]int
 	ActiveWorkers int
 	Sandboxes     map[string]int // that exist, by state
@@ -81,6 +82,10 @@ func (s *store) Figures(ctx context.Context) (figures, error) {
 	depth, err := s.q.QueueDepth(ctx)
 	if err != nil {
 		return figures{}, fmt.Errorf("reading the depth of the queue: %w", err)
+	}
+	blocked, err := s.q.GroupCountBlocked(ctx)
+	if err != nil {
+		return figures{}, fmt.Errorf("counting blocked executions: %w", err)
 	}
 	counts, err := s.q.ExecutionCountByStatus(ctx)
 	if err != nil {
@@ -96,7 +101,7 @@ func (s *store) Figures(ctx context.Context) (figures, error) {
 	}
 	f := figures{
 		QueueDepth: int(depth.Depth), QueueOldest: time.Duration(depth.OldestSeconds * float64(time.Second)),
-		Executions: make(map[execution.Status]int), ActiveWorkers: now.Workers, Sandboxes: make(map[string]int),
+		Blocked: int(blocked), Executions: make(map[execution.Status]int), ActiveWorkers: now.Workers, Sandboxes: make(map[string]int),
 	}
 	for _, row := range sandboxes {
 		f.Sandboxes[row.State] = int(row.Sandboxes)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -25,6 +26,9 @@ func (h *handlers) waitingFor(ctx context.Context, e *execution.Execution) (*ope
 		return nil, nil //nolint:nilnil // waiting for nothing is not an error
 	}
 	place, queued, err := h.executions.QueuePosition(ctx, e.ID)
+	if err == nil && !queued && e.Status == execution.Queued {
+		return h.blocked(ctx, e)
+	}
 	if err != nil || !queued && e.Status != execution.Waiting { // not in the queue: claimed since it was read
 		return nil, err
 	}
@@ -52,6 +56,28 @@ func (h *handlers) waitingFor(ctx context.Context, e *execution.Execution) (*ope
 	return queuedJSON(place, now, given), nil
 }
 
+// blocked says what an execution waits for whose concurrency group has no room; nil when it was admitted since it was read.
+func (h *handlers) blocked(ctx context.Context, e *execution.Execution) (*openapi.WaitingFor, error) {
+	block, ok, err := h.executions.Blocked(ctx, e.ID)
+	if err != nil || !ok {
+		return nil, err
+	}
+	now, err := h.machines.Capacity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &openapi.WaitingFor{
+		Workers: now.Workers, Nodes: []openapi.WaitingNode{},
+		Group: &openapi.WaitingGroup{Name: block.Group, Limit: block.Limit, Held: block.Held, Holders: block.Holders},
+	}
+	becausePaused(w, block.Place)
+	if block.PausedSince == nil || block.Held >= block.Limit {
+		because(w, openapi.WaitingForReasonGroup, fmt.Sprintf("The concurrency group %q has room for %d, and %d have begun or are about to.", block.Group, block.Limit, block.Held))
+	}
+	showPosition(w, block.Place, "among those that wait for it")
+	return w, nil
+}
+
 // heldUp says what an execution that a worker holds waits for; nil when it is at work.
 func (h *handlers) heldUp(ctx context.Context, e *execution.Execution) (*openapi.WaitingFor, error) {
 	kind, reason, err := h.executions.Hold(ctx, e.ID)
@@ -70,13 +96,7 @@ func (h *handlers) heldUp(ctx context.Context, e *execution.Execution) (*openapi
 // queuedJSON says every reason why an execution in the queue does not run. given is why a worker gave it back, if one did.
 func queuedJSON(place execution.Place, now capacity, given string) *openapi.WaitingFor {
 	w := &openapi.WaitingFor{Workers: now.Workers, Nodes: []openapi.WaitingNode{}}
-	if place.PausedSince != nil {
-		by := place.PausedBy
-		if by == "" {
-			by = "somebody"
-		}
-		because(w, openapi.WaitingForReasonPaused, fmt.Sprintf("The workflow is paused since %s, by %s.", place.PausedSince.UTC().Format(time.RFC3339), by))
-	}
+	becausePaused(w, place)
 	if given != "" {
 		because(w, openapi.WaitingForReasonReleased, "A worker gave it back: "+given)
 	}
@@ -90,15 +110,28 @@ func queuedJSON(place execution.Place, now capacity, given string) *openapi.Wait
 	case len(w.Reasons) == 0:
 		because(w, openapi.WaitingForReasonTurn, "A worker has a free slot and is about to take it.")
 	}
-	if place.PausedSince == nil {
-		position := strconv.Itoa(place.Ahead + 1)
-		if place.Ahead+1 > positionCounted {
-			position = strconv.Itoa(positionCounted) + "+"
-		}
-		w.Position = &position
-		w.Message += " Position in the queue: " + position + "."
-	}
+	showPosition(w, place, "in the queue")
 	return w
+}
+
+func becausePaused(w *openapi.WaitingFor, place execution.Place) {
+	if place.PausedSince != nil {
+		by := cmp.Or(place.PausedBy, "somebody")
+		because(w, openapi.WaitingForReasonPaused, fmt.Sprintf("The workflow is paused since %s, by %s.", place.PausedSince.UTC().Format(time.RFC3339), by))
+	}
+}
+
+// showPosition says where an execution stands, unless it is passed over.
+func showPosition(w *openapi.WaitingFor, place execution.Place, where string) {
+	if place.PausedSince != nil {
+		return
+	}
+	position := strconv.Itoa(place.Ahead + 1)
+	if place.Ahead+1 > positionCounted {
+		position = strconv.Itoa(positionCounted) + "+"
+	}
+	w.Position = &position
+	w.Message += " Position " + where + ": " + position + "."
 }
 
 // because adds a reason; the first is the one that counts most.

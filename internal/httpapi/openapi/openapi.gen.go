@@ -422,6 +422,7 @@ func (e SecretImportRowResult) Valid() bool {
 // Defines values for WaitingForReason.
 const (
 	WaitingForReasonApproval WaitingForReason = "approval"
+	WaitingForReasonGroup    WaitingForReason = "group"
 	WaitingForReasonPaused   WaitingForReason = "paused"
 	WaitingForReasonReleased WaitingForReason = "released"
 	WaitingForReasonRetry    WaitingForReason = "retry"
@@ -436,6 +437,8 @@ const (
 func (e WaitingForReason) Valid() bool {
 	switch e {
 	case WaitingForReasonApproval:
+		return true
+	case WaitingForReasonGroup:
 		return true
 	case WaitingForReasonPaused:
 		return true
@@ -1447,16 +1450,19 @@ type VersionSummary struct {
 
 // WaitingFor Why a queued execution does not run yet, what a parked one waits for, or what holds up one that runs: a worker gave it back, or there is no sandbox for it yet. Null for any other.
 type WaitingFor struct {
+	// Group The concurrency group that a blocked execution waits for; null for any other.
+	Group *WaitingGroup `json:"group"`
+
 	// Message The same as a sentence.
 	Message string `json:"message"`
 
 	// Nodes The nodes that a parked execution waits for; empty for one in the queue.
 	Nodes []WaitingNode `json:"nodes"`
 
-	// Position In the queue: "1" is next; counted to 1,000, then "1000+". Null while the workflow is paused, and for an execution that is parked or runs.
+	// Position In the queue, or among those that wait for the group: "1" is next; counted to 1,000, then "1000+". Null while the workflow is paused, and for an execution that is parked or runs.
 	Position *string `json:"position"`
 
-	// Reason `paused`: its workflow is; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
+	// Reason `paused`: its workflow is; `group`: its concurrency group has no room; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 	Reason WaitingForReason `json:"reason"`
 
 	// Reasons Every one that there is now, as in `reason`, which is the first of them.
@@ -1466,8 +1472,21 @@ type WaitingFor struct {
 	Workers int `json:"workers"`
 }
 
-// WaitingForReason `paused`: its workflow is; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
+// WaitingForReason `paused`: its workflow is; `group`: its concurrency group has no room; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 type WaitingForReason string
+
+// WaitingGroup The concurrency group that a blocked execution waits for; null for any other.
+type WaitingGroup struct {
+	// Held How many are in it; more than the limit after it was lowered.
+	Held int `json:"held"`
+
+	// Holders Ids of the executions that are in it, the oldest 20.
+	Holders []openapi_types.UUID `json:"holders"`
+
+	// Limit How many have room in it, as the newest to enter has said.
+	Limit int    `json:"limit"`
+	Name  string `json:"name"`
+}
 
 // WaitingNode defines model for WaitingNode.
 type WaitingNode struct {
