@@ -47,7 +47,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 // the database has answered.
 type reaper struct {
 	l         *Loops
-	since     time.Time               // of that stretch
+	since     time.Time // of that stretch
 	missing   sightings // misplaced executions
 	stuck     sightings // groups that have room and somebody who waits
 	searchDue time.Time
