@@ -51,18 +51,19 @@ func TestChaos(t *testing.T) {
 	}
 	f := chosen(t)
 	t.Logf("repeat the plan with: go test ./chaos -run '^TestChaos$' -form %s -seed %d -v", f.name, seed)
-	ctx, cancel := context.WithTimeout(t.Context(), f.limit)
-	defer cancel()
 	began := time.Now()
 	r := newRun(t, seed, f)
+	stopExplaining := r.explainBefore()
+	defer stopExplaining()
 
 	// Approvals are answered to the end, everything else only as long as things break.
-	deciding, stopDeciding := context.WithCancel(ctx)
+	deciding, stopDeciding := context.WithCancel(t.Context())
+	defer stopDeciding()
 	var deciders sync.WaitGroup
 	deciders.Go(func() { r.decide(deciding) })
-	r.storm(ctx)
+	r.storm(t.Context())
 	r.settle()
-	r.rest(context.WithoutCancel(ctx))
+	r.rest(t.Context())
 	stopDeciding()
 	deciders.Wait()
 	r.stop()
@@ -77,9 +78,9 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// storm queues and strikes until there was enough of both, or ctx ends.
+// storm queues and strikes until there was enough of both, or the form's limit has passed.
 func (r *run) storm(ctx context.Context) {
-	ctx, stop := context.WithCancel(ctx)
+	ctx, stop := context.WithTimeout(ctx, r.form.limit)
 	defer stop()
 	var all sync.WaitGroup
 	all.Go(func() { r.enqueue(ctx) })

@@ -4,10 +4,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"foundry/internal/failpoint"
+	"foundry/internal/pgtest"
 )
 
 func TestBlowsFollowTheSeed(t *testing.T) {
@@ -109,6 +114,54 @@ panic: runtime error: index out of range
 	if len(read) != 9 || !slices.Equal(bad, []int{4, 5, 6, 7}) {
 		t.Errorf("read %d records, bad are %v", len(read), bad)
 	}
+}
+
+func TestExplanationsAreFound(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t)
+	organization, workflow := pgtest.Workflow(t, pool)
+	id := uuid.Must(uuid.NewV7())
+	pgtest.Exec(t, pool, `INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, queued_at, queue_deadline_at)
+VALUES ($1, $2, $3, 1, 1, 'queued', 'api', now(), now())`, id, organization, workflow)
+	pgtest.Exec(t, pool, "INSERT INTO execution_queue (execution_id, run_order) VALUES ($1, now())", id)
+	pgtest.Exec(t, pool, "INSERT INTO node_runs (id, execution_id, node_key, status, prompt) VALUES (gen_random_uuid(), $1, 'ask', 'waiting', '{}')", id)
+	pgtest.Exec(t, pool, "INSERT INTO execution_events (day, execution_id, seq, type) VALUES (execution_day($1), $1, 1, 'execution.queued')", id)
+	wants := map[string]string{
+		"executions that have not ended":  "in the queue",
+		"their nodes that have not ended": "ask/0/1 is waiting since , asks {}",
+		"their newest events":             "execution.queued",
+	}
+	for _, e := range explanations {
+		lines, err := linesOf(t.Context(), pool.Config().ConnString(), e.sql)
+		if err != nil {
+			t.Errorf("%s: %v", e.title, err)
+		}
+		told := strings.Join(lines, "\n")
+		if want := wants[e.title]; want != "" && (!strings.Contains(told, id.String()) || !strings.Contains(told, want)) {
+			t.Errorf("%s: %q", e.title, told)
+		}
+	}
+}
+
+// TestAClosedPlaceStaysEmpty has the keeper of a place between the end of one instance and the start of the next while the place is closed.
+func TestAClosedPlaceStaysEmpty(t *testing.T) {
+	t.Parallel()
+	p := &process{t: t, role: "30", name: "sleeper", dir: t.TempDir(), env: func(int) []string { return nil }}
+	if !p.start("sleep") {
+		t.Fatal("an open place starts nothing")
+	}
+	p.signal(syscall.SIGKILL)
+	<-p.gone()
+	p.close(true)
+	if p.start("sleep") || p.pid() != 0 {
+		t.Error("a closed place has started an instance")
+	}
+	p.close(false)
+	if !p.start("sleep") || p.pid() == 0 {
+		t.Error("a place that is open again starts nothing")
+	}
+	p.signal(syscall.SIGKILL)
+	<-p.gone()
 }
 
 func TestProcessesAreFound(t *testing.T) {

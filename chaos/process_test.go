@@ -37,19 +37,23 @@ type process struct {
 	instance int
 	frozen   bool
 	expected bool // the end of this instance is the test's doing
+	closed   bool // none is started any more
 }
 
-// start starts an instance.
-func (p *process) start(binary string) {
+// start starts an instance, and reports whether one runs: none is started in a place that is closed.
+func (p *process) start(binary string) bool {
 	p.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
 	p.instance++
 	p.log = filepath.Join(p.dir, fmt.Sprintf("%s.%d.log", p.name, p.instance))
 	out, err := os.Create(p.log)
 	if err != nil {
 		p.t.Error(err)
-		return
+		return false
 	}
 	defer out.Close()
 	cmd := exec.Command(binary, string(p.role))
@@ -58,7 +62,7 @@ func (p *process) start(binary string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		p.t.Errorf("starting %s: %v", p.name, err)
-		return
+		return false
 	}
 	exited := make(chan struct{})
 	go func() {
@@ -66,13 +70,27 @@ func (p *process) start(binary string) {
 		close(exited)
 	}()
 	p.cmd, p.exited, p.frozen, p.expected = cmd, exited, false, false
+	return true
+}
+
+// close says whether the place is closed. Once it is, an instance that runs is the last one, whoever was about to start another.
+func (p *process) close(closed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = closed
+}
+
+func (p *process) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
 }
 
 // pid is that of the present instance, 0 if there is none that runs.
 func (p *process) pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd == nil || closed(p.exited) {
+	if p.cmd == nil || isClosed(p.exited) {
 		return 0
 	}
 	return p.cmd.Process.Pid
@@ -82,7 +100,7 @@ func (p *process) pid() int {
 func (p *process) signal(s syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd == nil || closed(p.exited) {
+	if p.cmd == nil || isClosed(p.exited) {
 		return
 	}
 	switch s {
@@ -203,7 +221,7 @@ func killedBy(state *os.ProcessState) syscall.Signal {
 	return status.Signal()
 }
 
-func closed(c <-chan struct{}) bool {
+func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true

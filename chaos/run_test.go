@@ -2,8 +2,10 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,7 +39,7 @@ type form struct {
 	workers    int
 	serves     int
 	gap        time.Duration // between two blows, on average
-	limit      time.Duration // for all of it
+	limit      time.Duration // of the storm
 	smallDisk  bool
 }
 
@@ -60,7 +63,6 @@ type run struct {
 	ended     map[string]int // executions by status, once the run is over
 
 	mu        sync.Mutex
-	stopping  bool
 	accepted  map[uuid.UUID]*check.Accepted
 	count     counts
 	disturbed time.Time // when Postgres was shut down last, or connections were cut
@@ -139,7 +141,7 @@ func (r *run) base() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + r.dir, "LANG=C.UTF-8"} //nolint:forbidigo // the children's environment
 }
 
-// startProcesses starts everything, with a keeper for each place.
+// startProcesses makes all places and starts what belongs there.
 func (r *run) startProcesses() {
 	key := r.command("keygen")
 	common := append(r.base(),
@@ -155,7 +157,13 @@ func (r *run) startProcesses() {
 		env := append(slices.Clone(common), "PORT=0", "FOUNDRY_STATE_DIR="+r.state(), "FOUNDRY_LOCAL_SANDBOX="+r.level, "FOUNDRY_WORKER_SLOTS=8")
 		r.workers = append(r.workers, r.place(worker, i, env, workerFailpoints))
 	}
+	r.startAll()
+}
+
+// startAll starts an instance in each place, and a keeper for it.
+func (r *run) startAll() {
 	for _, p := range r.processes() {
+		p.close(false)
 		p.start(r.binary)
 		r.keepers.Go(func() { r.keep(p) })
 	}
@@ -175,31 +183,35 @@ func (r *run) place(role role, i int, env []string, failpoints string) *process 
 	return p
 }
 
+// freePort finds a port below those that connections are given on their way out: one of these could take it while its server is away.
 func freePort(t *testing.T) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var config net.ListenConfig
+	for {
+		port := 10_000 + rand.IntN(20_000)
+		listener, err := config.Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = listener.Close() // it has accepted nothing
+		return port
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is a TCP listener
 }
 
 // keep starts another instance whenever one has ended, and takes note of those that killed themselves.
 func (r *run) keep(p *process) {
 	for {
 		<-p.gone()
-		r.mu.Lock()
-		stopping := r.stopping
-		r.mu.Unlock()
-		if stopping {
+		if p.isClosed() {
 			return
 		}
 		r.note(p)
-		if !sleep(r.t.Context(), 50*time.Millisecond) {
+		if !sleep(r.t.Context(), 50*time.Millisecond) || !p.start(r.binary) {
 			return
 		}
-		p.start(r.binary)
 	}
 }
 
@@ -230,10 +242,8 @@ func (r *run) push() {
 
 // stop ends all processes, whatever state they are in.
 func (r *run) stop() {
-	r.mu.Lock()
-	r.stopping = true
-	r.mu.Unlock()
 	for _, p := range r.processes() {
+		p.close(true)
 		if p.pid() == 0 {
 			continue
 		}
@@ -248,13 +258,7 @@ func (r *run) stop() {
 func (r *run) settle() {
 	r.stop()
 	r.calm = true
-	r.mu.Lock()
-	r.stopping = false
-	r.mu.Unlock()
-	for _, p := range r.processes() {
-		p.start(r.binary)
-		r.keepers.Go(func() { r.keep(p) })
-	}
+	r.startAll()
 }
 
 // list is what was accepted so far, in the order of acceptance.
