@@ -57,7 +57,7 @@ func serve(ctx context.Context) error {
 	log.Info().Str("address", listener.Addr().String()).Str("version", version().Version).Msg("control plane starts")
 	plane := controlPlane(c)
 	plane.Listener, plane.Keys, plane.Log = listener, keys, log
-	return plane.Run(ctx)
+	return devstack.WithDebug(ctx, c.Debug, log, plane.Run)
 }
 
 // controlPlane is what the environment says of one.
@@ -65,7 +65,7 @@ func controlPlane(c config.Serve) devstack.ControlPlane {
 	return devstack.ControlPlane{
 		DatabaseURL: string(c.Database.URL), DirectURL: string(c.Database.Direct), RevealOff: c.Reveal.Switch == config.Off, QueuedMax: int(c.QueuedMax),
 		Version: version().Version, Environment: string(c.Environment), Drain: c.Drain.Timeout, PublicURL: string(c.PublicURL),
-		Lease: time.Duration(c.Lease), Sandbox: c.Sandbox, RetentionDays: int(c.Retention.Days),
+		Lease: time.Duration(c.Lease), Sandbox: c.Sandbox, RetentionDays: int(c.Retention.Days), Reads: int(c.Reads), Writes: int(c.Writes),
 	}
 }
 
@@ -100,7 +100,9 @@ func work(ctx context.Context) error {
 		return err
 	}
 	log := config.NewLogger(os.Stdout, c.LogLevel)
-	return devstack.RunWorker(ctx, c, log, version().Version)
+	return devstack.WithDebug(ctx, c.Debug, log, func(ctx context.Context) error {
+		return devstack.RunWorker(ctx, c, log, version().Version)
+	})
 }
 
 func (a *app) migrateCommand() *cobra.Command {

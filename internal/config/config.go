@@ -75,6 +75,11 @@ type Serve struct {
 	PublicURL PublicURL `env:"FOUNDRY_PUBLIC_URL"`
 	// QueuedMax is how many executions of a workflow may be queued, where the workflow does not say.
 	QueuedMax QueuedMax `env:"FOUNDRY_QUEUED_MAX" envDefault:"10000"`
+	// Reads and Writes are how many requests a second a principal may make of this process.
+	Reads  RequestRate `env:"FOUNDRY_RATE_READS" envDefault:"200"`
+	Writes RequestRate `env:"FOUNDRY_RATE_WRITES" envDefault:"50"`
+	// Debug is where profiles are served. Empty: nowhere.
+	Debug DebugAddress `env:"FOUNDRY_DEBUG_ADDR"`
 	// Environment is the installation's name, which people are shown.
 	Environment Environment `env:"FOUNDRY_ENVIRONMENT" envDefault:"production"`
 	// Lease is that of the workers: the reaper waits for as long before it declares one gone.
@@ -92,6 +97,8 @@ type Worker struct {
 	// Slots is how many executions the worker holds at most.
 	Slots Slots `env:"FOUNDRY_WORKER_SLOTS" envDefault:"32"`
 	Lease Lease `env:"FOUNDRY_WORKER_LEASE" envDefault:"30s"`
+	// Debug is where profiles are served. Empty: nowhere.
+	Debug DebugAddress `env:"FOUNDRY_DEBUG_ADDR"`
 }
 
 // Dev is the configuration of a whole installation on one machine.

@@ -25,7 +25,7 @@ func TestDefaults(t *testing.T) {
 	environ := map[string]string{"DATABASE_URL": dbURL, "PORT": "", "UNRELATED": "x"}
 
 	serve, err := load[Serve](environ)
-	if want := (Serve{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8080, Reveal: Reveal{On}, Retention: Retention{30}, QueuedMax: 10_000, Environment: "production", Lease: lease}); err != nil || serve != want {
+	if want := (Serve{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8080, Reveal: Reveal{On}, Retention: Retention{30}, QueuedMax: 10_000, Reads: 200, Writes: 50, Environment: "production", Lease: lease}); err != nil || serve != want {
 		t.Errorf("Serve: %v %s", err, cmp.Diff(want, serve))
 	}
 	worker, err := load[Worker](environ)
@@ -73,6 +73,9 @@ func TestMistakes(t *testing.T) {
 		{"FOUNDRY_SANDBOX", "daytona", "FOUNDRY_SANDBOX must be local."},
 		{"FOUNDRY_LOCAL_SANDBOX", "docker", "FOUNDRY_LOCAL_SANDBOX must be bwrap or process."},
 		{"FOUNDRY_KEEP_SANDBOX", "sometimes", "FOUNDRY_KEEP_SANDBOX must be never, on-failure or always."},
+		{"FOUNDRY_DEBUG_ADDR", "127.0.0.1", "FOUNDRY_DEBUG_ADDR must be a loopback address and a port, such as 127.0.0.1:6060."},
+		{"FOUNDRY_DEBUG_ADDR", "0.0.0.0:6060", "FOUNDRY_DEBUG_ADDR must be a loopback address and a port, such as 127.0.0.1:6060."},
+		{"FOUNDRY_DEBUG_ADDR", ":6060", "FOUNDRY_DEBUG_ADDR must be a loopback address and a port, such as 127.0.0.1:6060."},
 		{"FOUNDRY_WORKER_SLOTS", "many", "FOUNDRY_WORKER_SLOTS must be a whole number between 1 and 1000."},
 		{"FOUNDRY_WORKER_SLOTS", "0", "FOUNDRY_WORKER_SLOTS must be a whole number between 1 and 1000."},
 		{"FOUNDRY_WORKER_LEASE", "500ms", "FOUNDRY_WORKER_LEASE must be a duration between 1s and 10m."},
@@ -99,6 +102,19 @@ func TestMistakes(t *testing.T) {
 			if err == nil || !strings.HasPrefix(err.Error(), "FOUNDRY_PUBLIC_URL must be") {
 				t.Errorf("%s: %v", value, err)
 			}
+		}
+	})
+	t.Run("rates", func(t *testing.T) {
+		t.Parallel()
+		for _, value := range []string{"0", "-1", "1000001", "fast"} {
+			_, err := load[Serve](map[string]string{"DATABASE_URL": dbURL, "FOUNDRY_RATE_WRITES": value})
+			if want := "FOUNDRY_RATE_WRITES must be a whole number between 1 and 1000000."; err == nil || err.Error() != want {
+				t.Errorf("%s: %v", value, err)
+			}
+		}
+		c, err := load[Serve](map[string]string{"DATABASE_URL": dbURL, "FOUNDRY_RATE_READS": "1000", "FOUNDRY_DEBUG_ADDR": "[::1]:0"})
+		if err != nil || c.Reads != 1000 || c.Writes != 50 || c.Debug != "[::1]:0" {
+			t.Errorf("%+v, %v", c, err)
 		}
 	})
 	t.Run("retention", func(t *testing.T) {

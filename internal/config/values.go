@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -59,6 +60,32 @@ func (q *QueuedMax) UnmarshalText(text []byte) error {
 		return wants("must be a whole number between 1 and 100000")
 	}
 	*q = QueuedMax(n)
+	return nil
+}
+
+// RequestRate is a number of requests a second, 1 to 1,000,000.
+type RequestRate int
+
+// UnmarshalText reads a rate.
+func (r *RequestRate) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 || n > 1_000_000 {
+		return wants("must be a whole number between 1 and 1000000")
+	}
+	*r = RequestRate(n)
+	return nil
+}
+
+// DebugAddress is an IP address and a port of this machine that no other machine reaches, such as 127.0.0.1:6060.
+type DebugAddress string
+
+// UnmarshalText reads an address.
+func (a *DebugAddress) UnmarshalText(text []byte) error {
+	address, err := netip.ParseAddrPort(string(text))
+	if err != nil || !address.Addr().IsLoopback() {
+		return wants("must be a loopback address and a port, such as 127.0.0.1:6060")
+	}
+	*a = DebugAddress(text)
 	return nil
 }
 

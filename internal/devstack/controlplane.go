@@ -40,6 +40,8 @@ type ControlPlane struct {
 	Keys        *secret.Keyring // nil: secrets can be neither set nor revealed
 	RevealOff   bool            // the API answers no value
 	QueuedMax   int             // executions of a workflow, where it does not say; 0: queue.DefaultQueuedMax
+	Reads       int             // requests a second of a principal; 0: the default of package httpapi
+	Writes      int             // and those that change something
 	Listener    net.Listener
 	Log         zerolog.Logger
 	Version     string
@@ -108,6 +110,7 @@ func (c ControlPlane) run(ctx context.Context, pool *pgxpool.Pool, d *departure)
 	server, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // it reads what is embedded
 		Pool: pool, Queue: executions, Hub: hub, Accounts: accounts, Keys: c.Keys, RevealOff: c.RevealOff, Log: part(c.Log, "http"),
 		Registry: registry, Version: c.Version, Environment: c.Environment, PublicURL: c.PublicURL, DrainTimeout: c.Drain,
+		Reads: rate(c.Reads, 2), Writes: rate(c.Writes, 4),
 		Checks: []httpapi.Check{
 			{Name: "schema", Run: func(ctx context.Context) error { return postgres.CheckSchema(ctx, pool) }},
 			{Name: "listener", Run: listener.Check},
@@ -136,6 +139,11 @@ func (c ControlPlane) run(ctx context.Context, pool *pgxpool.Pool, d *departure)
 	d.server, d.answered = server.Drained(), time.Now()
 	below.Stop(context.Cause(ctx))
 	return errors.Join(err, below.Wait())
+}
+
+// rate allows a burst of some seconds' requests after a pause; 0 is the zero rate.
+func rate(perSecond, seconds int) httpapi.Rate {
+	return httpapi.Rate{PerSecond: float64(perSecond), Burst: perSecond * seconds}
 }
 
 // sandboxes prepares the reconciler; nil when sandboxes cannot be reached from here. That is no reason to answer no requests.
