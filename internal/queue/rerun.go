@@ -68,7 +68,7 @@ type RerunPlan struct {
 	inputs   json.RawMessage
 	text     *workflow.Definition
 	group    *workflow.Group // that the rerun enters; nil without one
-	idle     bool // nothing runs
+	idle     bool            // nothing runs
 }
 
 // RerunNode is what becomes of one node.
