@@ -1,7 +1,7 @@
 -- name: NodeRunList :many
 -- Index: node_runs_pkey.
 SELECT id, node_key, index, attempt, status, sandbox_id, shim_protocol, cursor, stdout_bytes, stderr_bytes, exit_code, error, outputs, summary,
-    started_at, finished_at, prompt, due_at, retry_at, decision, reused_from, clock_timestamp()::timestamptz AS read_at
+    started_at, finished_at, prompt, due_at, retry_at, decision, reused_from, matrix, clock_timestamp()::timestamptz AS read_at
 FROM node_runs WHERE execution_id = @execution_id ORDER BY node_key, index, attempt;
 
 -- name: NodeRunListWaiting :many
@@ -18,23 +18,23 @@ ORDER BY n.node_key, n.index;
 -- absent is '' or 0 or the zero uuid, and -1 for an exit code and for pauses from now, since arrays here hold no nulls. A
 -- terminal row stays as it is.
 INSERT INTO node_runs (id, execution_id, node_key, index, attempt, status, sandbox_id, shim_protocol, exit_code, error, outputs, summary,
-    prompt, due_at, retry_at, started_at, finished_at)
+    prompt, matrix, due_at, retry_at, started_at, finished_at)
 SELECT u.id, u.execution_id, u.node_key, u.index, u.attempt, u.status, NULLIF(u.sandbox_id, '00000000-0000-0000-0000-000000000000'),
     NULLIF(u.shim_protocol, 0), NULLIF(u.exit_code, -1), NULLIF(u.error, '')::jsonb, NULLIF(u.outputs, '')::jsonb, NULLIF(u.summary, ''),
-    NULLIF(u.prompt, '')::jsonb, CASE WHEN u.due_ms >= 0 THEN clock_timestamp() + u.due_ms * interval '1 millisecond' END,
+    NULLIF(u.prompt, '')::jsonb, NULLIF(u.matrix, '')::jsonb, CASE WHEN u.due_ms >= 0 THEN clock_timestamp() + u.due_ms * interval '1 millisecond' END,
     CASE WHEN u.retry_ms >= 0 THEN clock_timestamp() + u.retry_ms * interval '1 millisecond' END,
     CASE WHEN u.started THEN clock_timestamp() END, CASE WHEN u.finished THEN clock_timestamp() END
 FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@execution_ids::uuid[]) AS execution_id, unnest(@node_keys::text[]) AS node_key,
     unnest(@indexes::int[]) AS index, unnest(@attempts::int[]) AS attempt, unnest(@statuses::text[]) AS status,
     unnest(@sandbox_ids::uuid[]) AS sandbox_id, unnest(@shim_protocols::smallint[]) AS shim_protocol,
     unnest(@exit_codes::int[]) AS exit_code, unnest(@errors::text[]) AS error, unnest(@outputs::text[]) AS outputs,
-    unnest(@summaries::text[]) AS summary, unnest(@prompts::text[]) AS prompt,
+    unnest(@summaries::text[]) AS summary, unnest(@prompts::text[]) AS prompt, unnest(@matrices::text[]) AS matrix,
     unnest(@due_ms::bigint[]) AS due_ms, unnest(@retry_ms::bigint[]) AS retry_ms, unnest(@started::bool[]) AS started, unnest(@finished::bool[]) AS finished) AS u
 ON CONFLICT (execution_id, node_key, index, attempt) DO UPDATE SET
     status = EXCLUDED.status, sandbox_id = COALESCE(EXCLUDED.sandbox_id, node_runs.sandbox_id),
     shim_protocol = COALESCE(EXCLUDED.shim_protocol, node_runs.shim_protocol),
     exit_code = EXCLUDED.exit_code, error = EXCLUDED.error, outputs = EXCLUDED.outputs, summary = EXCLUDED.summary,
-    prompt = COALESCE(node_runs.prompt, EXCLUDED.prompt), due_at = COALESCE(node_runs.due_at, EXCLUDED.due_at), retry_at = EXCLUDED.retry_at,
+    prompt = COALESCE(node_runs.prompt, EXCLUDED.prompt), matrix = COALESCE(node_runs.matrix, EXCLUDED.matrix), due_at = COALESCE(node_runs.due_at, EXCLUDED.due_at), retry_at = EXCLUDED.retry_at,
     started_at = COALESCE(node_runs.started_at, EXCLUDED.started_at), finished_at = EXCLUDED.finished_at
 WHERE node_runs.finished_at IS NULL;
 

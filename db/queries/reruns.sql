@@ -24,9 +24,9 @@ WHERE id = @id AND execution_id = @rerun_of AND state = 'kept' RETURNING id;
 -- name: RerunReuseNodeRuns :many
 -- Node runs that the new execution does not repeat: it has them as they were, under ids of its own. Output stays where it is. One that was
 -- itself reused names the run that really ran. Index: node_runs_pkey.
-INSERT INTO node_runs (id, execution_id, node_key, index, attempt, status, sandbox_id, exit_code, outputs, summary, prompt, decision,
+INSERT INTO node_runs (id, execution_id, node_key, index, attempt, status, sandbox_id, exit_code, outputs, summary, prompt, decision, matrix,
     due_at, started_at, finished_at, reused_from)
-SELECT u.id, @execution_id::uuid, n.node_key, n.index, n.attempt, n.status, n.sandbox_id, n.exit_code, n.outputs, n.summary, n.prompt, n.decision,
+SELECT u.id, @execution_id::uuid, n.node_key, n.index, n.attempt, n.status, n.sandbox_id, n.exit_code, n.outputs, n.summary, n.prompt, n.decision, n.matrix,
     n.due_at, n.started_at, n.finished_at, COALESCE(n.reused_from, n.id)
 FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@reused::uuid[]) AS reused) AS u
 JOIN node_runs n ON n.execution_id = @rerun_of AND n.id = u.reused AND n.status = 'completed'

@@ -28,9 +28,9 @@ const (
 	pauseMost  = 5 * time.Second
 )
 
-// beginRun makes a run node durable as running and starts its command after that. It reports false
+// beginRun makes an instance of a run node durable as running and starts its command after that. It reports false
 // when there is no room, or no sandbox yet.
-func (r *run) beginRun(node int) bool {
+func (r *run) beginRun(in *instance) bool {
 	if len(r.active) >= r.def.MaxParallel {
 		return false
 	}
@@ -41,30 +41,30 @@ func (r *run) beginRun(node int) bool {
 	case machineMaking, machineBroken:
 		return false
 	case machineFailed:
-		r.failUnstarted(node, r.machine.failure)
+		r.failUnstarted(in, r.machine.failure)
 		return true
 	case machineReady:
 	}
-	env, failure := r.commandEnv(node, r.nodes[node].attempt+1)
+	env, failure := r.commandEnv(in, in.attempt+1)
 	if failure != nil {
-		r.failUnstarted(node, failure)
+		r.failUnstarted(in, failure)
 		return true
 	}
-	id := r.addNodeRun(node, journal.NodeRun{
+	id := r.addNodeRun(in, journal.NodeRun{
 		Status: execution.NodeRunning, SandboxID: r.machine.id, ShimProtocol: shim.Protocol,
 	})
-	r.record(event.NodeStarted, id, map[string]any{"sandbox_id": r.machine.id.String()})
-	r.states[node] = graph.Running
-	r.nodes[node].current, r.nodes[node].signaled = id, false
-	r.active[id] = node
-	r.then(func() { r.launch(node, id, journal.Cursor{NodeRunID: id}, env) })
+	r.recordStart(in, id, map[string]any{"sandbox_id": r.machine.id.String()})
+	in.current, in.signaled = id, false
+	r.active[id] = in
+	r.move(in, graph.Running)
+	r.then(func() { r.launch(in, id, journal.Cursor{NodeRunID: id}, env) })
 	return true
 }
 
 // launch follows a node run's output from the cursor and starts its command, which is harmless
 // when it has been started before.
-func (r *run) launch(node int, id uuid.UUID, cursor journal.Cursor, env []string) {
-	n := &r.def.Nodes[node]
+func (r *run) launch(in *instance, id uuid.UUID, cursor journal.Cursor, env []string) {
+	n := &r.def.Nodes[in.node]
 	spec := shim.Spec{Script: n.Script, Shell: string(n.Shell), Timeout: n.Timeout, OutputLimit: r.def.Sandbox.LogLimit}
 	sh, ctx := r.machine.shim, r.machine.ctx
 	r.tail.follow(ctx, sh, cursor)
@@ -102,24 +102,40 @@ func (r *run) start(ctx context.Context, sh machineShim, id uuid.UUID, spec shim
 // endCommands asks every running command to end: TERM, and KILL after the shim's grace. Nodes that
 // wait for a retry end as their last attempt did. It is called for durable facts only.
 func (r *run) endCommands() {
-	for id, node := range r.active {
-		n := &r.nodes[node]
-		if n.signaled && !r.facts.CancelForced && !r.facts.DeadlinePassed {
-			continue
-		}
-		if sh, ctx := r.machine.shim, r.machine.ctx; sh != nil { // else attachAll does it
-			n.signaled = true
-			r.work.Go(func() { r.endCommand(ctx, sh, id) })
+	for _, in := range r.active {
+		if !in.signaled || r.facts.CancelForced || r.facts.DeadlinePassed {
+			r.signal(in)
 		}
 	}
-	for node := range r.nodes {
-		if t := r.nodes[node].retrying; t != nil {
-			t.Stop()
-			r.nodes[node].retrying = nil
-			r.states[node] = graph.Failed
-			r.noteFailure(node)
-		}
+	for in := range r.instances() {
+		r.stopRetrying(in)
 	}
+}
+
+// signal asks the command of an instance to end.
+func (r *run) signal(in *instance) {
+	sh, ctx, id := r.machine.shim, r.machine.ctx, in.current
+	if sh == nil || r.active[id] != in {
+		return // attachAll does it, or it has ended
+	}
+	in.signaled = true
+	r.work.Go(func() { r.endCommand(ctx, sh, id) })
+}
+
+// stopRetrying ends an instance that waits for a retry, as its last attempt did.
+func (r *run) stopRetrying(in *instance) {
+	if in.retrying != nil {
+		in.retrying.Stop()
+		in.retrying = nil
+		r.move(in, graph.Failed)
+	}
+}
+
+// unwanted reports whether what runs of an instance is to end: the execution is canceled or its time is over, or its matrix
+// has failed.
+func (r *run) unwanted(in *instance) bool {
+	f := r.nodes[in.node].fan
+	return r.facts.Canceled || r.facts.DeadlinePassed || f != nil && f.failing
 }
 
 // endCommand signals a command, or seals its directory if it has not been started yet.
@@ -149,7 +165,7 @@ func (r *run) endCommand(ctx context.Context, sh machineShim, id uuid.UUID) {
 
 // neverStarted ends a node run whose directory was sealed before its command began.
 func (r *run) neverStarted(id uuid.UUID) {
-	if r.facts.Canceled || r.facts.DeadlinePassed {
+	if in, ok := r.active[id]; ok && r.unwanted(in) {
 		r.endNodeRun(id, execution.NodeCanceled, journal.NodeRun{})
 		return
 	}
@@ -158,11 +174,11 @@ func (r *run) neverStarted(id uuid.UUID) {
 
 // exited ends a node run whose command has ended and whose output has been submitted.
 func (r *run) exited(id uuid.UUID, exit *shim.Exit) {
-	node, ok := r.active[id]
+	in, ok := r.active[id]
 	if !ok {
 		return
 	}
-	if exit.Reason == shim.Canceled && !r.facts.Canceled && !r.facts.DeadlinePassed {
+	if exit.Reason == shim.Canceled && !r.unwanted(in) {
 		r.interrupt(id, "signaled by somebody else")
 		return
 	}
@@ -171,15 +187,15 @@ func (r *run) exited(id uuid.UUID, exit *shim.Exit) {
 		code := exit.ExitCode
 		result.ExitCode = &code
 	}
-	r.nodes[node].outputs = nil // those of an earlier attempt do not count
-	status, failure := judge(exit, r.def.Nodes[node].Timeout)
+	in.outputs = nil // those of an earlier attempt do not count
+	status, failure := judge(exit, r.def.Nodes[in.node].Timeout)
 	outputs, err := parseOutputs(exit)
 	if err == nil && len(outputs) > 0 {
 		var masked []string
 		outputs, masked = r.maskOutputs(outputs)
 		r.warnMasked(id, masked)
-		r.nodes[node].outputs = outputs
-		result.Outputs, err = encodeOutputs(outputs, maxNodeOutputs)
+		in.outputs = outputs
+		result.Outputs, err = r.encodeOutputs(in, outputs)
 	}
 	if err != nil && status == execution.NodeCompleted {
 		status, failure = execution.NodeFailed, &execution.Failure{Code: "outputs", Message: err.Error()}
@@ -236,24 +252,23 @@ func parseOutputs(exit *shim.Exit) (map[string]any, error) {
 
 // endNodeRun writes a node run's end into the entry, and the retry that follows it, if one does.
 func (r *run) endNodeRun(id uuid.UUID, status execution.NodeStatus, result journal.NodeRun) {
-	node, ok := r.active[id]
+	in, ok := r.active[id]
 	if !ok {
 		return
 	}
 	delete(r.active, id)
-	n := &r.nodes[node]
 	result.Failure = r.maskFailure(result.Failure)
-	n.current, n.failure = uuid.Nil, result.Failure
-	result.ID, result.Key, result.Attempt, result.Status = id, r.def.Nodes[node].Key, n.attempt, status
+	in.current, in.failure = uuid.Nil, result.Failure
+	result.ID, result.Status = id, status
 	var again bool
 	if status == execution.NodeFailed || status == execution.NodeTimedOut {
-		n.charged++
+		in.charged++
 		var delay time.Duration
-		if delay, again = r.retryDelay(node, result.ExitCode); again {
+		if delay, again = r.retryDelay(in, result.ExitCode); again {
 			result.RetryIn = &delay
 		}
 	}
-	r.entry.NodeRuns = append(r.entry.NodeRuns, result)
+	r.writeNodeRun(in, result)
 
 	data := map[string]any{}
 	if result.ExitCode != nil {
@@ -266,19 +281,20 @@ func (r *run) endNodeRun(id uuid.UUID, status execution.NodeStatus, result journ
 		data["error"] = result.Failure
 	}
 	r.record(event.Type("node."+string(status)), id, data)
-	r.states[node] = graph.Status(status)
 	switch {
 	case again:
-		r.retry(node, id, *result.RetryIn)
-	case status == execution.NodeFailed || status == execution.NodeTimedOut:
-		r.noteFailure(node)
+		r.retry(in, id, *result.RetryIn)
+	case status == execution.NodeInterrupted:
+		r.again(in)
+	default:
+		r.move(in, graph.Status(status))
 	}
 }
 
-// retryDelay says whether a node that has just failed is run again, and after what pause.
-func (r *run) retryDelay(node int, exitCode *int) (time.Duration, bool) {
-	def, n := &r.def.Nodes[node], &r.nodes[node]
-	if n.charged > def.Retries.Max || r.cancel() != graph.NotCanceled {
+// retryDelay says whether an instance that has just failed is run again, and after what pause.
+func (r *run) retryDelay(in *instance, exitCode *int) (time.Duration, bool) {
+	def := &r.def.Nodes[in.node]
+	if in.charged > def.Retries.Max || r.cancel() != graph.NotCanceled || r.unwanted(in) || r.nodeRuns >= maxNodeRuns {
 		return 0, false
 	}
 	if len(def.RetryOn) > 0 {
@@ -290,71 +306,75 @@ func (r *run) retryDelay(node int, exitCode *int) (time.Duration, bool) {
 			return 0, false
 		}
 	}
-	delay := def.Retries.Delay(n.charged)
+	delay := def.Retries.Delay(in.charged)
 	return delay/2 + rand.N(delay/2+1), true //nolint:gosec // jitter needs no secrecy
 }
 
-// retry runs a node again after a pause. Until then it counts as running.
-func (r *run) retry(node int, id uuid.UUID, delay time.Duration) {
-	r.states[node] = graph.Running
-	r.record(event.NodeRetrying, id, map[string]any{"delay_ms": delay.Milliseconds(), "next_attempt": r.nodes[node].attempt + 1})
-	r.then(func() { r.schedule(node, delay) })
+// retry runs an instance again after a pause. Until then it counts as running.
+func (r *run) retry(in *instance, id uuid.UUID, delay time.Duration) {
+	r.move(in, graph.Running)
+	r.record(event.NodeRetrying, id, map[string]any{"delay_ms": delay.Milliseconds(), "next_attempt": in.attempt + 1})
+	r.then(func() { r.schedule(in, delay) })
 }
 
-func (r *run) schedule(node int, delay time.Duration) {
-	n := &r.nodes[node]
+func (r *run) schedule(in *instance, delay time.Duration) {
 	ctx := r.ctx
-	n.retryAt = time.Now().Add(delay)
-	n.retrying = time.AfterFunc(delay, func() {
+	in.retryAt = time.Now().Add(delay)
+	in.retrying = time.AfterFunc(delay, func() {
 		r.tell(ctx, func() {
-			if n.retrying != nil { // a cancel may have been faster
-				n.retrying = nil
-				r.states[node] = graph.Pending
+			if in.retrying != nil { // a cancel may have been faster
+				in.retrying = nil
+				r.move(in, graph.Pending)
 			}
 		})
 	})
 }
 
-// interrupt ends a node run whose machinery died. It is not charged; the node is run again at once,
+// interrupt ends a node run whose machinery died. It is not charged; the instance is run again at once,
 // unless that has happened too often.
 func (r *run) interrupt(id uuid.UUID, reason string) {
-	node, ok := r.active[id]
+	in, ok := r.active[id]
 	if !ok {
 		return
 	}
-	n := &r.nodes[node]
-	n.interruptions++
+	in.interruptions++
 	r.e.metrics.interruptions.Inc()
 	r.endNodeRun(id, execution.NodeInterrupted, journal.NodeRun{
 		Failure: &execution.Failure{Code: "interrupted", Message: "The command was lost with the machinery around it: " + reason + "."},
 	})
+}
+
+// again says what becomes of an instance that was interrupted.
+func (r *run) again(in *instance) {
 	switch {
-	case r.facts.Canceled || r.facts.DeadlinePassed:
-		r.states[node] = graph.Canceled
-	case n.interruptions >= maxInterruptions:
-		r.failUnstarted(node, &execution.Failure{
-			Code: "infrastructure", Message: fmt.Sprintf("The node was interrupted %d times.", n.interruptions),
+	case r.unwanted(in):
+		r.move(in, graph.Canceled)
+	case in.interruptions >= maxInterruptions:
+		r.failUnstarted(in, &execution.Failure{
+			Code: "infrastructure", Message: fmt.Sprintf("The node was interrupted %d times.", in.interruptions),
 		})
 	default:
-		r.states[node] = graph.Pending
+		in.interrupted = true
+		r.move(in, graph.Pending)
 	}
 }
 
 // commandEnv is what a command gets beside the sandbox's own environment: facts, then the workflow's env, the
 // node's, and secrets. Of two with one name the later wins.
-func (r *run) commandEnv(node, attempt int) ([]string, *execution.Failure) {
-	own, err := r.evalEnv(r.def.Nodes[node].Env, r.contexts(node))
+func (r *run) commandEnv(in *instance, attempt int) ([]string, *execution.Failure) {
+	n := &r.def.Nodes[in.node]
+	own, err := r.evalEnv(n.Env, r.contextsOf(in))
 	if err != nil {
 		return nil, &execution.Failure{Code: "expression", Message: sentence("The env cannot be evaluated", err)}
 	}
-	secrets, failure := r.secretEnv(node)
+	secrets, failure := r.secretEnv(in.node)
 	if failure != nil {
 		return nil, failure
 	}
 	vars := map[string]string{
 		"CI":                   "true",
 		"FOUNDRY_EXECUTION_ID": r.c.ID.String(), "FOUNDRY_WORKFLOW": r.c.WorkflowSlug,
-		"FOUNDRY_NODE": r.def.Nodes[node].Key, "FOUNDRY_INDEX": "0", "FOUNDRY_ATTEMPT": strconv.Itoa(attempt),
+		"FOUNDRY_NODE": n.Key, "FOUNDRY_INDEX": strconv.Itoa(in.index), "FOUNDRY_ATTEMPT": strconv.Itoa(attempt),
 	}
 	for _, layer := range []map[string]any{r.env, own} {
 		for name, value := range layer {

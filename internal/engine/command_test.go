@@ -27,7 +27,8 @@ func TestLostOutputIsTold(t *testing.T) {
 			id := uuid.New()
 			r := masking()
 			r.def = &compiled{Definition: &workflow.Definition{Nodes: []workflow.Node{{Key: "a"}}}}
-			r.nodes, r.states, r.active = make([]node, 1), make([]graph.Status, 1), map[uuid.UUID]int{id: 0}
+			r.nodes, r.states = make([]node, 1), make([]graph.Status, 1)
+			r.active = map[uuid.UUID]*instance{id: r.instance(0, 0)}
 			r.exited(id, &c.exit)
 			told := false
 			for _, record := range r.entry.Records {

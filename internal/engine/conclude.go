@@ -31,23 +31,27 @@ func (r *run) conclude(verdict graph.Verdict) {
 	}
 }
 
-// noteFailure remembers the first node that failed for good.
-func (r *run) noteFailure(node int) {
-	if !r.failed && !r.def.Nodes[node].ContinueOnError {
-		r.failed, r.firstFailed = true, node
+// noteFailure remembers the first instance that failed for good.
+func (r *run) noteFailure(in *instance) {
+	if r.firstFailed == nil && !r.def.Nodes[in.node].ContinueOnError {
+		r.firstFailed = in
 	}
 }
 
 // failure is that of the first node that failed.
 func (r *run) failure() *execution.Failure {
-	if !r.failed {
+	if r.firstFailed == nil {
 		return &execution.Failure{Code: "node_failed", Message: "A node failed."}
 	}
 	f := execution.Failure{Code: "node_failed", Message: "The node failed."}
-	if cause := r.nodes[r.firstFailed].failure; cause != nil {
+	if cause := r.firstFailed.failure; cause != nil {
 		f = *cause
 	}
-	f.Node = r.def.Nodes[r.firstFailed].Key
+	n := &r.def.Nodes[r.firstFailed.node]
+	f.Node = n.Key
+	if n.Fans() && !r.nodes[r.firstFailed.node].whole {
+		f.Index = &r.firstFailed.index
+	}
 	return &f
 }
 

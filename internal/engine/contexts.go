@@ -12,6 +12,7 @@ import (
 // Limits of protocols.md, section 11, in bytes, and what an event shows of a value at most.
 const (
 	maxNodeOutputs      = 256 << 10
+	maxFanOutputs       = 1 << 20 // of all instances of a node together
 	maxExecutionOutputs = 1 << 20
 	maxMessage          = 4 << 10
 	maxBrief            = 16 << 10
@@ -52,7 +53,7 @@ func (r *run) finalContexts() expr.Env {
 }
 
 func (r *run) nodeContext(i int) map[string]any {
-	outputs := r.nodes[i].outputs
+	outputs := r.outputsOf(i)
 	if outputs == nil {
 		outputs = map[string]any{}
 	}

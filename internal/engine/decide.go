@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"maps"
+
 	"github.com/google/uuid"
 
 	"foundry/internal/event"
@@ -11,18 +13,28 @@ import (
 	"foundry/internal/workflow"
 )
 
-// begin starts a node that is ready, by its kind. It reports whether the node has left the state pending;
-// one that has not (there is no room, or no sandbox yet) is asked again later.
+// begin starts a node that is ready. It reports whether the node has left the state pending; one that has not (there is no
+// room, or no sandbox yet) is asked again later.
 func (r *run) begin(node int) bool {
-	switch r.def.Nodes[node].Kind {
-	case workflow.KindSet:
-		return r.beginSet(node)
-	case workflow.KindRun:
-		return r.beginRun(node)
-	case workflow.KindApproval, workflow.KindWait:
-		return r.beginWaiting(node)
+	if r.def.Nodes[node].Fans() {
+		r.fanOut(node)
+		return true
 	}
-	r.failUnstarted(node, &execution.Failure{Code: "workflow", Message: "This worker does not know the kind of the node."})
+	return r.beginInstance(r.instance(node, 0))
+}
+
+// beginInstance starts an instance, by the kind of its node. It reports whether the instance has left the state pending.
+func (r *run) beginInstance(in *instance) bool {
+	switch r.def.Nodes[in.node].Kind {
+	case workflow.KindSet:
+		return r.beginSet(in)
+	case workflow.KindRun:
+		return r.beginRun(in)
+	case workflow.KindApproval, workflow.KindWait:
+		return r.beginWaiting(in)
+	case workflow.KindWorkflow:
+	}
+	r.failUnstarted(in, &execution.Failure{Code: "workflow", Message: "This worker does not know the kind of the node."})
 	return true
 }
 
@@ -31,15 +43,16 @@ func (r *run) decide() {
 	for r.entry.End == nil {
 		out := r.def.Graph.Advance(r.states, r.cancel(), r.condition)
 		for _, node := range out.Skipped {
-			r.skip(node)
+			r.skipNode(node)
 		}
 		for _, failed := range out.Failed {
-			r.failUnstarted(failed.Node, &execution.Failure{Code: "expression", Message: sentence("The condition cannot be evaluated", failed.Err)})
+			r.endWhole(failed.Node, execution.NodeFailed, &execution.Failure{Code: "expression", Message: sentence("The condition cannot be evaluated", failed.Err)})
 		}
 		moved := false
 		for _, node := range out.Ready {
 			moved = r.begin(node) || moved
 		}
+		moved = r.advanceFans() || moved
 		if out.Done && r.machine.settled() {
 			r.conclude(out.Verdict)
 			return
@@ -65,59 +78,103 @@ func (r *run) condition(node int, needs graph.NeedsStatus) (bool, error) {
 	return expr.Truthy(v), err
 }
 
-// skip ends a node that is not going to run.
-func (r *run) skip(node int) {
+// skipNode ends a node that is not going to run.
+func (r *run) skipNode(node int) {
 	reason := "condition"
 	switch {
-	case r.facts.DeadlinePassed:
-		reason = "timed_out"
-	case r.facts.Canceled:
-		reason = "canceled"
+	case r.cancel() != graph.NotCanceled:
+		reason = r.stopReason()
 	case r.def.Nodes[node].If == nil:
 		reason = "needs"
 	}
-	r.states[node] = graph.Skipped
-	id := r.addNodeRun(node, journal.NodeRun{Status: execution.NodeSkipped})
-	r.record(event.NodeSkipped, id, map[string]any{"reason": reason})
-}
-
-// failUnstarted ends a node that could not even begin.
-func (r *run) failUnstarted(node int, failure *execution.Failure) {
-	r.states[node] = graph.Failed
-	failure = r.maskFailure(failure)
-	r.nodes[node].failure = failure
-	id := r.addNodeRun(node, journal.NodeRun{Status: execution.NodeFailed, Failure: failure})
-	r.record(event.NodeFailed, id, map[string]any{"error": failure})
-	r.noteFailure(node)
-}
-
-// addNodeRun puts a new node run, the node's next attempt, into the entry and returns its id.
-func (r *run) addNodeRun(node int, run journal.NodeRun) uuid.UUID {
 	n := &r.nodes[node]
-	n.attempt++
-	run.ID, run.Key, run.Attempt = execution.NewID(), r.def.Nodes[node].Key, n.attempt
-	r.entry.NodeRuns = append(r.entry.NodeRuns, run)
+	n.whole = true
+	r.skip(r.instance(node, 0), reason)
+}
+
+// stopReason says why nothing is begun any more.
+func (r *run) stopReason() string {
+	if r.facts.DeadlinePassed {
+		return "timed_out"
+	}
+	return "canceled"
+}
+
+// skip ends an instance that is not going to run.
+func (r *run) skip(in *instance, reason string) {
+	id := r.addNodeRun(in, journal.NodeRun{Status: execution.NodeSkipped})
+	r.record(event.NodeSkipped, id, map[string]any{"reason": reason})
+	r.move(in, graph.Skipped)
+}
+
+// endWhole ends a node as a whole, before any instance of it has begun. One node run stands for all.
+func (r *run) endWhole(node int, status execution.NodeStatus, failure *execution.Failure) {
+	r.nodes[node].whole = true
+	in := r.instance(node, 0)
+	if failure != nil {
+		r.failUnstarted(in, failure)
+		return
+	}
+	id := r.addNodeRun(in, journal.NodeRun{Status: status})
+	r.record(event.Type("node."+string(status)), id, nil)
+	r.move(in, graph.Status(status))
+}
+
+// failUnstarted ends an instance that could not even begin.
+func (r *run) failUnstarted(in *instance, failure *execution.Failure) {
+	in.failure = r.maskFailure(failure)
+	id := r.addNodeRun(in, journal.NodeRun{Status: execution.NodeFailed, Failure: in.failure})
+	r.record(event.NodeFailed, id, map[string]any{"error": in.failure})
+	r.move(in, graph.Failed)
+}
+
+// addNodeRun puts a new node run, the instance's next attempt, into the entry and returns its id.
+func (r *run) addNodeRun(in *instance, run journal.NodeRun) uuid.UUID {
+	in.attempt++
+	in.interrupted = false
+	r.nodeRuns++
+	run.ID = execution.NewID()
+	r.writeNodeRun(in, run)
 	return run.ID
 }
 
-// beginSet evaluates a set node, which starts and ends in one entry.
-func (r *run) beginSet(node int) bool {
-	outputs, err := evalOutputs(r.def.Nodes[node].Set, r.contexts(node))
+// writeNodeRun puts the newest state of an instance's node run into the entry.
+func (r *run) writeNodeRun(in *instance, run journal.NodeRun) {
+	run.Key, run.Index, run.Attempt = r.def.Nodes[in.node].Key, in.index, in.attempt
+	run.Combination = in.shown
+	r.entry.NodeRuns = append(r.entry.NodeRuns, run)
+}
+
+// recordStart adds the event of a node run's start. That of a matrix shows its combination.
+func (r *run) recordStart(in *instance, id uuid.UUID, data map[string]any) {
+	if in.shown != nil {
+		data = maps.Clone(data)
+		if data == nil {
+			data = map[string]any{}
+		}
+		data["matrix"] = in.shown
+	}
+	r.record(event.NodeStarted, id, data)
+}
+
+// beginSet evaluates an instance of a set node, which starts and ends in one entry.
+func (r *run) beginSet(in *instance) bool {
+	outputs, err := evalOutputs(r.def.Nodes[in.node].Set, r.contextsOf(in))
 	if err != nil {
-		r.failUnstarted(node, &execution.Failure{Code: "expression", Message: sentence("An output cannot be evaluated", err)})
+		r.failUnstarted(in, &execution.Failure{Code: "expression", Message: sentence("An output cannot be evaluated", err)})
 		return true
 	}
 	outputs, masked := r.maskOutputs(outputs)
-	raw, err := encodeOutputs(outputs, maxNodeOutputs)
+	raw, err := r.encodeOutputs(in, outputs)
 	if err != nil {
-		r.failUnstarted(node, &execution.Failure{Code: "too_large", Message: err.Error()})
+		r.failUnstarted(in, &execution.Failure{Code: "too_large", Message: err.Error()})
 		return true
 	}
-	r.states[node] = graph.Completed
-	r.nodes[node].outputs = outputs
-	id := r.addNodeRun(node, journal.NodeRun{Status: execution.NodeCompleted, Outputs: raw})
-	r.record(event.NodeStarted, id, nil)
+	in.outputs = outputs
+	id := r.addNodeRun(in, journal.NodeRun{Status: execution.NodeCompleted, Outputs: raw})
+	r.recordStart(in, id, nil)
 	r.warnMasked(id, masked)
 	r.record(event.NodeCompleted, id, map[string]any{"outputs": brief(raw)})
+	r.move(in, graph.Completed)
 	return true
 }

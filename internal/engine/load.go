@@ -37,6 +37,9 @@ func (r *run) load(settled execution.Settled) error {
 			return err
 		}
 	}
+	if err := r.recallFans(); err != nil {
+		return err
+	}
 	r.tail.refused = r.tail.stored > maxExecutionLog
 	r.recallFailures()
 	return r.recallSandbox()
@@ -46,35 +49,38 @@ func factsOf(s execution.Settled) queue.Facts {
 	return queue.Facts{Signal: s.Signal, Canceled: s.CanceledAt != nil, CancelForced: s.CancelForced, DeadlinePassed: s.DeadlinePassed}
 }
 
-// recall takes in one node run; those of a node come in the order of their attempts. One that was
+// recall takes in one node run; those of an instance come in the order of their attempts. One that was
 // started after the cancel runs because of it.
 func (r *run) recall(node int, nr *execution.NodeRun, canceledAt *time.Time) error {
-	n := &r.nodes[node]
-	n.attempt, n.failure, n.outputs = nr.Attempt, nr.Failure, nil
-	r.states[node] = graph.Status(nr.Status)
+	in := r.instance(node, nr.Index)
+	in.attempt, in.failure, in.outputs, in.interrupted, in.shown = nr.Attempt, nr.Failure, nil, false, nr.Combination
+	in.afterCancel = canceledAt != nil && nr.StartedAt != nil && nr.StartedAt.After(*canceledAt)
+	r.state(in, graph.Status(nr.Status))
+	r.nodeRuns++
 	r.tail.stored += nr.StdoutBytes + nr.StderrBytes
 	switch nr.Status {
 	case execution.NodeCompleted, execution.NodeFailed, execution.NodeTimedOut:
 		if nr.Outputs != nil {
-			if err := json.Unmarshal(nr.Outputs, &n.outputs); err != nil {
+			if err := json.Unmarshal(nr.Outputs, &in.outputs); err != nil {
 				return fmt.Errorf("decoding the outputs of %q: %w", nr.Key, err)
 			}
 		}
 		if nr.Status == execution.NodeCompleted {
 			return nil
 		}
-		n.charged++
+		in.charged++
 		// One that never had a sandbox failed before it began, which is final.
-		if delay, again := r.retryDelay(node, nr.ExitCode); again && nr.SandboxID != nil {
+		if delay, again := r.retryDelay(in, nr.ExitCode); again && nr.SandboxID != nil {
 			if nr.RetryIn != nil {
 				delay = max(*nr.RetryIn, 0)
 			}
-			r.states[node] = graph.Running
-			n.retryDue = delay
+			r.state(in, graph.Running)
+			in.retryDue = delay
 		}
 	case execution.NodeInterrupted:
-		n.interruptions++
-		r.states[node] = graph.Pending
+		in.interruptions++
+		in.interrupted = true
+		r.state(in, graph.Pending)
 	case execution.NodeRunning:
 		cursor := journal.Cursor{NodeRunID: nr.ID, StdoutBytes: nr.StdoutBytes, StderrBytes: nr.StderrBytes}
 		if nr.Cursor != nil {
@@ -82,30 +88,36 @@ func (r *run) recall(node int, nr *execution.NodeRun, canceledAt *time.Time) err
 				return fmt.Errorf("decoding the cursor of %q: %w", nr.Key, err)
 			}
 		}
-		n.current, n.retryDue = nr.ID, 0
-		n.afterCancel = canceledAt != nil && nr.StartedAt != nil && nr.StartedAt.After(*canceledAt)
-		r.active[nr.ID] = node
+		in.current, in.retryDue = nr.ID, 0
+		r.active[nr.ID] = in
 		r.recalled[nr.ID] = cursor
 	case execution.NodeWaiting:
-		n.current = nr.ID
-		n.setDue(nr.DueIn)
+		in.current = nr.ID
+		in.setDue(nr.DueIn)
 	case execution.NodePending, execution.NodeSkipped, execution.NodeCanceled:
 	}
 	return nil
 }
 
+// state sets the state of an instance that was loaded.
+func (r *run) state(in *instance, status graph.Status) {
+	in.status = status
+	if !r.def.Nodes[in.node].Fans() {
+		r.states[in.node] = status
+	}
+}
+
 // recallFailures arms the retries that are due and the times that end a wait, and remembers the first failure.
 func (r *run) recallFailures() {
-	for node := range r.nodes {
-		n := &r.nodes[node]
+	for in := range r.instances() {
 		switch {
-		case r.states[node] == graph.Running && n.current == uuid.Nil:
-			delay := n.retryDue
-			r.then(func() { r.schedule(node, delay) })
-		case r.states[node] == graph.Waiting:
-			r.then(func() { r.arm(node) })
-		case r.states[node] == graph.Failed || r.states[node] == graph.TimedOut:
-			r.noteFailure(node)
+		case in.status == graph.Running && in.current == uuid.Nil:
+			delay := in.retryDue
+			r.then(func() { r.schedule(in, delay) })
+		case in.status == graph.Waiting:
+			r.then(func() { r.arm(in) })
+		case in.status == graph.Failed || in.status == graph.TimedOut:
+			r.noteFailure(in)
 		}
 	}
 }
@@ -137,32 +149,33 @@ func (r *run) recallSandbox() error {
 func (r *run) attachAll() {
 	for id, cursor := range r.recalled {
 		delete(r.recalled, id)
-		node, ok := r.active[id]
+		in, ok := r.active[id]
 		if !ok {
 			continue
 		}
-		env, failure := r.commandEnv(node, r.nodes[node].attempt)
+		env, failure := r.commandEnv(in, in.attempt)
 		if failure != nil {
 			r.endNodeRun(id, execution.NodeFailed, journal.NodeRun{Failure: failure})
 			continue
 		}
 		r.record(event.NodeAttached, id, map[string]any{"claim": r.c.Claim})
-		if r.mustEnd(node) {
-			r.then(func() { r.attachToEnd(node, id, cursor) })
+		if r.mustEnd(in) {
+			r.then(func() { r.attachToEnd(in, id, cursor) })
 			continue
 		}
-		r.then(func() { r.launch(node, id, cursor, env) })
+		r.then(func() { r.launch(in, id, cursor, env) })
 	}
 }
 
-// mustEnd reports whether a cancel or a deadline ends the command of a node that was recalled.
-func (r *run) mustEnd(node int) bool {
-	return r.facts.DeadlinePassed || r.facts.CancelForced || r.facts.Canceled && !r.nodes[node].afterCancel
+// mustEnd reports whether a cancel, a deadline or the failure of its matrix ends the command of an instance that was recalled.
+func (r *run) mustEnd(in *instance) bool {
+	f := r.nodes[in.node].fan
+	return r.facts.DeadlinePassed || r.facts.CancelForced || r.facts.Canceled && !in.afterCancel || f != nil && f.failing
 }
 
 // attachToEnd follows a command only to see it end. One that was never started never will be.
-func (r *run) attachToEnd(node int, id uuid.UUID, cursor journal.Cursor) {
-	r.nodes[node].signaled = true
+func (r *run) attachToEnd(in *instance, id uuid.UUID, cursor journal.Cursor) {
+	in.signaled = true
 	sh, ctx := r.machine.shim, r.machine.ctx
 	r.tail.follow(ctx, sh, cursor)
 	r.work.Go(func() { r.endCommand(ctx, sh, id) })

@@ -8,7 +8,6 @@ import (
 	"foundry/internal/event"
 	"foundry/internal/graph"
 	"foundry/internal/journal"
-	"foundry/internal/workflow"
 )
 
 // Waits that end sooner than these are slept through by the worker: parking costs two commits and a claim (protocols.md, 1).
@@ -16,6 +15,9 @@ const (
 	sleepRetry = 30 * time.Second
 	sleepWait  = 2 * time.Second
 )
+
+// maxReasons is how many of the things that a parked execution waits for its event names.
+const maxReasons = 20
 
 // park writes into the entry that the execution is given back until a signal or a time, if all that it does is wait for long. It
 // reports whether it did.
@@ -26,22 +28,24 @@ func (r *run) park() bool {
 	var due *time.Duration
 	reason := ""
 	var reasons []map[string]any
-	for node := range r.states {
-		kind, left, waits := r.waits(node)
+	for in := range r.instances() {
+		kind, left, waits := r.waits(in)
 		switch {
 		case !waits:
 			continue
 		case left != nil && (*left <= sleepWait || kind == "retry" && *left <= sleepRetry):
 			return false
 		}
-		why := map[string]any{"node": r.def.Nodes[node].Key, "kind": kind}
+		why := map[string]any{"node": r.def.Nodes[in.node].Key, "index": in.index, "kind": kind}
 		if left != nil {
 			why["due_at"] = r.databaseTime().Add(*left).UTC().Format(time.RFC3339Nano)
 			if due == nil || *left < *due {
 				due, reason = left, kind
 			}
 		}
-		reasons = append(reasons, why)
+		if len(reasons) < maxReasons {
+			reasons = append(reasons, why)
+		}
 	}
 	if len(reasons) == 0 {
 		return false // a message is on its way
@@ -52,22 +56,18 @@ func (r *run) park() bool {
 	return true
 }
 
-// waits says whether a node waits, for what, and how long yet; nil is until somebody decides.
-func (r *run) waits(node int) (kind string, left *time.Duration, waits bool) {
-	n := &r.nodes[node]
+// waits says whether an instance waits, for what, and how long yet; nil is until somebody decides.
+func (r *run) waits(in *instance) (kind string, left *time.Duration, waits bool) {
 	switch {
-	case r.states[node] == graph.Waiting:
-		kind = string(workflow.KindWait)
-		if r.def.Nodes[node].Kind == workflow.KindApproval {
-			kind = string(workflow.KindApproval)
-		}
-		if n.due != nil {
-			d := time.Until(*n.due)
+	case in.status == graph.Waiting:
+		kind = string(r.def.Nodes[in.node].Kind)
+		if in.due != nil {
+			d := time.Until(*in.due)
 			left = &d
 		}
 		return kind, left, true
-	case r.states[node] == graph.Running && n.retrying != nil:
-		d := time.Until(n.retryAt)
+	case in.status == graph.Running && in.retrying != nil:
+		d := time.Until(in.retryAt)
 		return "retry", &d, true
 	}
 	return "", nil, false

@@ -30,17 +30,18 @@ type run struct {
 
 	facts   queue.Facts
 	inputs  map[string]any
-	env     map[string]any    // the workflow's env, evaluated
-	states  []graph.Status    // by node, as package graph wants them
-	nodes   []node            // by node
-	active  map[uuid.UUID]int // node runs that may have a command, by id; the value is the node
+	env     map[string]any          // the workflow's env, evaluated
+	fault   error                   // why the text cannot be run; nil where it can
+	states  []graph.Status          // by node, as package graph wants them
+	nodes   []node                  // by node
+	active  map[uuid.UUID]*instance // node runs that may have a command, by id
 	machine machine
 	ended   bool        // the terminal entry is durable
 	forcing *time.Timer // until the sandbox is given up, if it does not answer
 
-	nodeSeen    bool // the first node run is durable, or was when the execution was loaded
-	failed      bool // a node has failed for good
-	firstFailed int  // the first that did
+	nodeRuns    int       // how many the execution has
+	nodeSeen    bool      // the first node run is durable, or was when the execution was loaded
+	firstFailed *instance // for good; nil while none has
 	// recalled are node runs that were running when the execution was loaded, until they are attached to.
 	recalled map[uuid.UUID]journal.Cursor
 
@@ -58,23 +59,6 @@ type run struct {
 	work  sync.WaitGroup
 }
 
-// node is what the loop knows of one node.
-type node struct {
-	attempt       int // number of the newest node run; 0 before the first
-	charged       int // attempts that ended failed or timed_out
-	interruptions int
-	current       uuid.UUID // the node run that is running or waiting, else zero
-	signaled      bool      // its command was asked to end
-	afterCancel   bool      // its command was started after the cancel, and runs because of it
-	retrying      *time.Timer
-	retryAt       time.Time     // while retrying, by this machine's monotonic clock
-	retryDue      time.Duration // while loading: the pause before the retry that is due
-	due           *time.Time    // while waiting: when that ends by itself, by this machine's monotonic clock
-	dueTimer      *time.Timer
-	outputs       map[string]any
-	failure       *execution.Failure
-}
-
 func newRun(ctx context.Context, e *Engine, c queue.Claimed, def *compiled) (*run, error) {
 	inputs := map[string]any{}
 	if err := json.Unmarshal(c.Inputs, &inputs); err != nil {
@@ -83,15 +67,19 @@ func newRun(ctx context.Context, e *Engine, c queue.Claimed, def *compiled) (*ru
 	r := &run{
 		e: e, c: c, def: def, facts: c.Facts, inputs: inputs,
 		states: make([]graph.Status, len(def.Nodes)), nodes: make([]node, len(def.Nodes)),
-		active: map[uuid.UUID]int{}, recalled: map[uuid.UUID]journal.Cursor{}, inbox: make(chan func(), 64), given: &given{}, redact: redact.NewSet(nil), session: new(journal.Session),
+		active: map[uuid.UUID]*instance{}, recalled: map[uuid.UUID]journal.Cursor{}, inbox: make(chan func(), 64), given: &given{}, redact: redact.NewSet(nil), session: new(journal.Session),
 	}
 	for i := range r.states {
 		r.states[i] = graph.Pending
+		if !def.Nodes[i].Fans() {
+			r.instance(i, 0)
+		}
 	}
 	r.outer = ctx
 	r.ctx, r.stop = context.WithCancelCause(ctx)
 	r.tail = newTailer(r)
 	r.newEntry()
+	r.fault = r.prepare()
 	return r, nil
 }
 
@@ -137,14 +125,14 @@ func (r *run) drive(ctx context.Context, fresh bool, facts <-chan queue.Facts) e
 		r.entry.Started = true
 		r.record(event.ExecutionStarted, uuid.Nil, nil)
 	}
-	err := r.prepare()
-	if err != nil {
-		r.finish(execution.Failed, &execution.Failure{Code: "workflow", Message: err.Error()})
+	if r.fault != nil {
+		r.finish(execution.Failed, &execution.Failure{Code: "workflow", Message: r.fault.Error()})
 	}
 	if r.cancel() != graph.NotCanceled {
 		r.cancelWaiting()
 	}
-	err = r.loop(facts)
+	r.failFans()
+	err := r.loop(facts)
 	if err != nil && r.ctx.Err() != nil {
 		err = context.Cause(r.ctx)
 	}
@@ -272,8 +260,8 @@ func (r *run) stopTimers() {
 	if r.forcing != nil {
 		r.forcing.Stop()
 	}
-	for i := range r.nodes {
-		for _, t := range []*time.Timer{r.nodes[i].retrying, r.nodes[i].dueTimer} {
+	for in := range r.instances() {
+		for _, t := range []*time.Timer{in.retrying, in.dueTimer} {
 			if t != nil {
 				t.Stop()
 			}

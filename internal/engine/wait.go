@@ -16,54 +16,54 @@ import (
 	"foundry/internal/workflow"
 )
 
-// beginWaiting makes an approval or wait node durable as waiting. Nothing waits once the execution is canceled.
-func (r *run) beginWaiting(node int) bool {
+// beginWaiting makes an instance of an approval or wait node durable as waiting. Nothing waits once the execution is canceled.
+func (r *run) beginWaiting(in *instance) bool {
 	if r.cancel() != graph.NotCanceled {
-		r.skip(node)
+		r.skip(in, r.stopReason())
 		return true
 	}
-	prompt, due, err := r.waitFor(node)
+	prompt, due, err := r.waitFor(in)
 	if err != nil {
-		r.failUnstarted(node, &execution.Failure{Code: "expression", Message: err.Error()})
+		r.failUnstarted(in, &execution.Failure{Code: "expression", Message: err.Error()})
 		return true
 	}
-	id := r.addNodeRun(node, journal.NodeRun{Status: execution.NodeWaiting, Prompt: prompt, DueIn: due})
-	data := map[string]any{"kind": string(r.def.Nodes[node].Kind)}
+	id := r.addNodeRun(in, journal.NodeRun{Status: execution.NodeWaiting, Prompt: prompt, DueIn: due})
+	data := map[string]any{"kind": string(r.def.Nodes[in.node].Kind)}
 	if prompt != nil {
 		data["prompt"] = prompt
 	}
 	if due != nil {
 		data["due_at"] = r.databaseTime().Add(*due).UTC().Format(time.RFC3339Nano)
 	}
-	r.record(event.NodeStarted, id, nil)
+	r.recordStart(in, id, nil)
 	r.record(event.NodeWaiting, id, data)
-	r.states[node] = graph.Waiting
-	r.nodes[node].current = id
-	r.nodes[node].setDue(due)
-	r.then(func() { r.arm(node) })
+	in.current = id
+	in.setDue(due)
+	r.move(in, graph.Waiting)
+	r.then(func() { r.arm(in) })
 	return true
 }
 
-// waitFor evaluates what a node waits for: an approval's prompt, and the time that ends it, from now. The error is a sentence.
-func (r *run) waitFor(node int) (prompt json.RawMessage, due *time.Duration, err error) {
-	n := &r.def.Nodes[node]
+// waitFor evaluates what an instance waits for: an approval's prompt, and the time that ends it, from now. The error is a sentence.
+func (r *run) waitFor(in *instance) (prompt json.RawMessage, due *time.Duration, err error) {
+	n := &r.def.Nodes[in.node]
 	if n.Kind == workflow.KindApproval {
 		if n.Timeout > 0 {
 			due = &n.Timeout
 		}
-		prompt, err = r.prompt(node)
+		prompt, err = r.prompt(in)
 		return prompt, due, err
 	}
-	d, err := r.waitTime(n.Wait, r.contexts(node))
+	d, err := r.waitTime(n.Wait, r.contextsOf(in))
 	return nil, &d, err
 }
 
 // prompt is what an approval asks, and of whom.
-func (r *run) prompt(node int) (json.RawMessage, error) {
-	a := r.def.Nodes[node].Approval
+func (r *run) prompt(in *instance) (json.RawMessage, error) {
+	a := r.def.Nodes[in.node].Approval
 	message := ""
 	if a.Message != nil {
-		v, err := a.Message.Eval(r.contexts(node))
+		v, err := a.Message.Eval(r.contextsOf(in))
 		if err != nil {
 			return nil, errors.New(sentence("The message cannot be evaluated", err))
 		}
@@ -107,73 +107,68 @@ func (r *run) databaseTime() time.Time {
 }
 
 // setDue takes in when a wait ends by itself; nil is never.
-func (n *node) setDue(in *time.Duration) {
-	n.due = nil
-	if in != nil {
-		at := time.Now().Add(*in)
-		n.due = &at
+func (in *instance) setDue(d *time.Duration) {
+	in.due = nil
+	if d != nil {
+		at := time.Now().Add(*d)
+		in.due = &at
 	}
 }
 
-// arm ends a waiting node when its time has come, if this worker still holds the execution then.
-func (r *run) arm(node int) {
-	n := &r.nodes[node]
-	if n.due == nil {
+// arm ends a waiting instance when its time has come, if this worker still holds the execution then.
+func (r *run) arm(in *instance) {
+	if in.due == nil {
 		return
 	}
-	ctx, id := r.ctx, n.current
-	n.dueTimer = time.AfterFunc(time.Until(*n.due), func() {
+	ctx, id := r.ctx, in.current
+	in.dueTimer = time.AfterFunc(time.Until(*in.due), func() {
 		r.tell(ctx, func() {
-			if n.current == id {
-				r.waited(node)
+			if in.current == id {
+				r.waited(in)
 			}
 		})
 	})
 }
 
-// waited ends a node whose time has come. A decision that was made meanwhile is a newer fact, and refuses the entry.
-func (r *run) waited(node int) {
-	if r.def.Nodes[node].Kind == workflow.KindWait {
-		r.endWaiting(node, execution.NodeCompleted, nil)
+// waited ends an instance whose time has come. A decision that was made meanwhile is a newer fact, and refuses the entry.
+func (r *run) waited(in *instance) {
+	if r.def.Nodes[in.node].Kind == workflow.KindWait {
+		r.endWaiting(in, execution.NodeCompleted, nil)
 		return
 	}
-	r.endWaiting(node, execution.NodeTimedOut, &execution.Failure{
-		Code: "timed_out", Message: fmt.Sprintf("Nobody decided within %s.", r.def.Nodes[node].Timeout),
+	r.endWaiting(in, execution.NodeTimedOut, &execution.Failure{
+		Code: "timed_out", Message: fmt.Sprintf("Nobody decided within %s.", r.def.Nodes[in.node].Timeout),
 	})
-	r.noteFailure(node)
 }
 
 // endWaiting writes the end of a waiting node run into the entry.
-func (r *run) endWaiting(node int, status execution.NodeStatus, failure *execution.Failure) {
-	n := &r.nodes[node]
+func (r *run) endWaiting(in *instance, status execution.NodeStatus, failure *execution.Failure) {
 	data := map[string]any{}
 	if failure != nil {
 		data["error"] = failure
 	}
-	r.entry.NodeRuns = append(r.entry.NodeRuns, journal.NodeRun{
-		ID: n.current, Key: r.def.Nodes[node].Key, Attempt: n.attempt, Status: status, Failure: failure,
-	})
-	r.record(event.Type("node."+string(status)), n.current, data)
+	r.writeNodeRun(in, journal.NodeRun{ID: in.current, Status: status, Failure: failure})
+	r.record(event.Type("node."+string(status)), in.current, data)
 	r.entry.Guarded, r.entry.Signal = true, r.facts.Signal
-	r.states[node] = graph.Status(status)
-	n.current, n.failure = uuid.Nil, failure
+	in.current, in.failure = uuid.Nil, failure
+	r.move(in, graph.Status(status))
 }
 
 // cancelWaiting ends every wait: the execution is canceled, or its time is over.
 func (r *run) cancelWaiting() {
-	for node := range r.states {
-		if r.states[node] == graph.Waiting {
-			r.endWaiting(node, execution.NodeCanceled, nil)
+	for in := range r.instances() {
+		if in.status == graph.Waiting {
+			r.endWaiting(in, execution.NodeCanceled, nil)
 		}
 	}
 }
 
 // takeDecisions takes in what people have decided about approvals, which is durable with its event already.
 func (r *run) takeDecisions() error {
-	waiting := map[uuid.UUID]int{}
-	for node := range r.states {
-		if r.states[node] == graph.Waiting && r.def.Nodes[node].Kind == workflow.KindApproval {
-			waiting[r.nodes[node].current] = node
+	waiting := map[uuid.UUID]*instance{}
+	for in := range r.instances() {
+		if in.status == graph.Waiting && r.def.Nodes[in.node].Kind == workflow.KindApproval {
+			waiting[in.current] = in
 		}
 	}
 	if len(waiting) == 0 {
@@ -184,21 +179,17 @@ func (r *run) takeDecisions() error {
 		return fmt.Errorf("reading decisions: %w", err)
 	}
 	for i := range runs {
-		node, ok := waiting[runs[i].ID]
+		in, ok := waiting[runs[i].ID]
 		if !ok || !runs[i].Status.Terminal() {
 			continue
 		}
-		n := &r.nodes[node]
-		n.current, n.failure = uuid.Nil, runs[i].Failure
-		r.states[node] = graph.Status(runs[i].Status)
+		in.current, in.failure = uuid.Nil, runs[i].Failure
 		if runs[i].Outputs != nil {
-			if err := json.Unmarshal(runs[i].Outputs, &n.outputs); err != nil {
+			if err := json.Unmarshal(runs[i].Outputs, &in.outputs); err != nil {
 				return fmt.Errorf("decoding a decision: %w", err)
 			}
 		}
-		if runs[i].Status == execution.NodeFailed {
-			r.noteFailure(node)
-		}
+		r.move(in, graph.Status(runs[i].Status))
 	}
 	return nil
 }

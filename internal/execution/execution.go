@@ -40,9 +40,10 @@ type Execution struct {
 
 // Failure says why an execution or a node run did not complete.
 type Failure struct {
-	Code    string `json:"code"`           // exit_code, timed_out, expression, sandbox, infrastructure, internal …
-	Message string `json:"message"`        // a sentence for a person
-	Node    string `json:"node,omitempty"` // the key of the first node that failed, on an execution
+	Code    string `json:"code"`            // exit_code, timed_out, expression, sandbox, infrastructure, internal …
+	Message string `json:"message"`         // a sentence for a person
+	Node    string `json:"node,omitempty"`  // the key of the first node that failed, on an execution
+	Index   *int   `json:"index,omitempty"` // and its index, where it has more than one
 }
 
 // NodeRun is one attempt of one node.
@@ -69,6 +70,8 @@ type NodeRun struct {
 	DueIn      *time.Duration  // DueAt, from the moment of the reading, by the database's clock
 	RetryIn    *time.Duration  // of one that failed: when the node is to be run again, likewise
 	ReusedFrom *uuid.UUID      // the node run of an earlier execution that this one stands for
+
+	Combination json.RawMessage // of a matrix: what it ran for, as it may be shown; else nil
 }
 
 // NewID makes the id of an execution, node run or sandbox. Ids of executions are ordered by time to the

@@ -171,7 +171,7 @@ func (b *batch) addNodeRun(executionID uuid.UUID, r NodeRun) error {
 	n.Statuses, n.SandboxIds = append(n.Statuses, string(r.Status)), append(n.SandboxIds, r.SandboxID)
 	n.ShimProtocols, n.ExitCodes = append(n.ShimProtocols, int16(r.ShimProtocol)), append(n.ExitCodes, exitCode)
 	n.Errors, n.Outputs, n.Summaries = append(n.Errors, failure), append(n.Outputs, string(r.Outputs)), append(n.Summaries, r.Summary)
-	n.Prompts, n.DueMs = append(n.Prompts, string(r.Prompt)), append(n.DueMs, milliseconds(r.DueIn))
+	n.Prompts, n.Matrices, n.DueMs = append(n.Prompts, string(r.Prompt)), append(n.Matrices, string(r.Combination)), append(n.DueMs, milliseconds(r.DueIn))
 	n.RetryMs = append(n.RetryMs, milliseconds(r.RetryIn))
 	n.Started, n.Finished = append(n.Started, started), append(n.Finished, r.Status.Terminal())
 	return nil

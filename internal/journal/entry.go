@@ -75,6 +75,7 @@ type NodeRun struct {
 	Summary      string
 	Failure      *execution.Failure
 	Prompt       json.RawMessage // of an approval: a JSON object; kept once it is written
+	Combination  json.RawMessage // of a matrix: a JSON object; kept once it is written
 	DueIn        *time.Duration  // of one that waits: when it ends by itself, from now; kept once it is written
 	RetryIn      *time.Duration  // of one that failed: the pause before the node runs again
 }
@@ -154,7 +155,7 @@ func (e *Entry) size() int {
 		n += 128 + len(r.Data) + len(r.Chunk)
 	}
 	for _, r := range e.NodeRuns {
-		n += 256 + len(r.Outputs) + len(r.Summary) + len(r.Prompt)
+		n += 256 + len(r.Outputs) + len(r.Summary) + len(r.Prompt) + len(r.Combination)
 	}
 	for _, m := range e.Masks {
 		n += 128 + len(m.Ciphertext)

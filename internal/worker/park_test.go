@@ -59,8 +59,12 @@ func (b *testBundle) parked(id uuid.UUID) {
 
 // decide answers the approval of the node ask.
 func (b *testBundle) decide(ctx context.Context, id uuid.UUID, approved bool) error {
+	return b.decideOn(ctx, id, "ask", 0, approved)
+}
+
+func (b *testBundle) decideOn(ctx context.Context, id uuid.UUID, node string, index int, approved bool) error {
 	return b.queue.Decide(ctx, queue.Decision{
-		ExecutionID: id, Node: "ask", Approved: approved, Comment: "seen",
+		ExecutionID: id, Node: node, Index: index, Approved: approved, Comment: "seen",
 		By:     audit.Actor{Kind: audit.User, Name: "ada", OrganizationID: b.org},
 		Permit: func([]string) error { return nil },
 	})

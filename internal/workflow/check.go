@@ -110,7 +110,11 @@ func (c *compiler) check() {
 		if c.full() {
 			return
 		}
-		scope := s.place.scope()
+		var of *Node
+		if s.node >= 0 {
+			of = &c.def.Nodes[s.node]
+		}
+		scope := s.place.scope(of)
 		for _, err := range s.found.Check(scope) {
 			c.exprFault(s.v, s.base, err)
 		}
@@ -136,6 +140,12 @@ func (k *checker) reference(s site, ref expr.Reference) {
 		if s.place == placeGroup {
 			k.groupFact(s, ref)
 		}
+	case "matrix":
+		axes := newNames(k.def.Nodes[s.node].Matrix.Axes, func(a Axis) string { return a.Name })
+		k.find(axes, s, ref, 0, "unknown_axis", fmt.Sprintf("The node's matrix has no axis %q.", name))
+	case "repeat":
+		known := newNames([]string{"index", "outputs"}, func(name string) string { return name })
+		k.find(known, s, ref, 0, "unknown_property", fmt.Sprintf("A repeat has an index and outputs, but no %q.", name))
 	}
 }
 
@@ -177,7 +187,7 @@ func (k *checker) node(s site, ref expr.Reference) {
 
 // output checks the outputs that are known before; those of commands are not.
 func (k *checker) output(s site, ref expr.Reference, n *Node) {
-	if n.Kind == KindRun || len(ref.Path) < 3 || ref.Path[2] == "*" {
+	if n.Kind == KindRun || n.Kind == KindWorkflow || len(ref.Path) < 3 || ref.Path[2] == "*" {
 		return
 	}
 	known, message := outputNames(n.Set), fmt.Sprintf("The node %q does not set %q.", n.Key, ref.Path[2])
@@ -187,7 +197,7 @@ func (k *checker) output(s site, ref expr.Reference, n *Node) {
 		message = fmt.Sprintf("An approval has the outputs approved, by and comment, but no %q.", ref.Path[2])
 	case KindWait:
 		message = fmt.Sprintf("The node %q only waits: it has no outputs.", n.Key)
-	case KindRun, KindSet:
+	case KindRun, KindSet, KindWorkflow:
 	}
 	k.find(known, s, ref, 2, "unknown_output", message)
 }

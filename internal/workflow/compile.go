@@ -156,7 +156,7 @@ func habit(key string) string {
 	case "timeout-minutes":
 		return "Write timeout with a unit, as in timeout: 10m."
 	case "strategy":
-		return "There is no strategy: write max-parallel at the top of the text."
+		return "There is no strategy: write matrix, max-parallel and fail-fast in the node itself."
 	case "uses", "with":
 		return "There are no actions: write run with a command."
 	case "on":
@@ -168,7 +168,7 @@ func habit(key string) string {
 	case "cancel-in-progress":
 		return "Write on-conflict: cancel-running."
 	case "fail-fast":
-		return "Without fail-fast, nodes that do not need a failed one go on."
+		return "fail-fast is for a node with a matrix; nodes that do not need a failed one go on."
 	}
 	return ""
 }

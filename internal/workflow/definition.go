@@ -40,6 +40,8 @@ const (
 	// KindApproval waits for a person's decision, KindWait for a time. No worker holds an execution that does nothing else.
 	KindApproval Kind = "approval"
 	KindWait     Kind = "wait"
+	// KindWorkflow runs another workflow as an execution of its own, and waits for its end.
+	KindWorkflow Kind = "workflow"
 )
 
 // Shell is what runs a node's script.
@@ -54,8 +56,8 @@ const (
 	ShellNode    Shell = "node"
 )
 
-// Node is one vertex of the graph. Script, Shell, Env, Secrets, Retries and RetryOn are zero unless Kind is KindRun; Set, Approval
-// and Wait are nil unless it is theirs.
+// Node is one vertex of the graph. Script, Shell, Env, Secrets and RetryOn are zero unless Kind is KindRun, Retries unless it is that or
+// KindWorkflow; Set, Approval, Wait, Workflow and Inputs are zero unless it is theirs.
 type Node struct {
 	Key             string
 	Kind            Kind
@@ -63,6 +65,12 @@ type Node struct {
 	Needs           []string   // keys, as listed
 	If              *expr.Expr // nil without a condition
 	ContinueOnError bool
+
+	// Matrix and Repeat let it run more than once; at most one of them is set.
+	Matrix      *Matrix
+	Repeat      *Repeat
+	MaxParallel int  // instances of a matrix side by side, 1 to 32; 0 leaves it to Definition.MaxParallel
+	FailFast    bool // the first failure in a matrix ends what else of it runs
 
 	Script string
 	Shell  Shell
@@ -77,6 +85,8 @@ type Node struct {
 	Set      []Output
 	Approval *Approval
 	Wait     *Wait
+	Workflow string   // slug of the workflow to run, the newest version of it when the node begins
+	Inputs   []Output // of that execution; may use inputs, nodes, env, execution, and matrix or repeat where the node has one
 }
 
 // Approval asks people for a decision.

@@ -16,22 +16,34 @@ const (
 	placeNodeEnv
 	placeIf
 	placeSet
-	placePause // the message of an approval, the time of a wait
+	placePause  // the message of an approval, the time of a wait
+	placeMatrix // the values of a matrix, the number of iterations
+	placeUntil
 	placeOutputs
 	placeGroup // the name of a concurrency group
 )
 
-// scope is what a place can see. Node values of env are not part of it: a command sees
+// scope is what a place of a node can see; nil is none's. Node values of env are not part of it: a command sees
 // them, the worker does not.
-func (p place) scope() expr.Scope {
+func (p place) scope(n *Node) expr.Scope {
+	contexts := []string{"inputs", "nodes", "env", "execution"}
 	switch p {
 	case placeWorkflowEnv, placeGroup:
 		return expr.Scope{Contexts: []string{"inputs", "execution"}}
 	case placeIf:
-		return expr.Scope{Contexts: []string{"inputs", "nodes", "env", "execution"}, Status: true}
-	case placeNodeEnv, placeSet, placePause, placeOutputs:
+		return expr.Scope{Contexts: contexts, Status: true}
+	case placeUntil:
+		return expr.Scope{Contexts: append(contexts, "repeat")}
+	case placeNodeEnv, placeSet, placePause:
+		if n != nil && n.Matrix != nil {
+			contexts = append(contexts, "matrix")
+		}
+		if n != nil && n.Repeat != nil {
+			contexts = append(contexts, "repeat")
+		}
+	case placeMatrix, placeOutputs:
 	}
-	return expr.Scope{Contexts: []string{"inputs", "nodes", "env", "execution"}}
+	return expr.Scope{Contexts: contexts}
 }
 
 // at is the place of n bytes at an offset of a scalar's text. Scalars may be written with
@@ -117,7 +129,10 @@ func (c *compiler) template(v *value, p place, node int) *expr.Template {
 }
 
 // condition reads an `if`: an expression with or without ${{ }}.
-func (c *compiler) condition(v *value, node int) *expr.Expr {
+func (c *compiler) condition(v *value, node int) *expr.Expr { return c.predicate(v, placeIf, node) }
+
+// predicate reads an expression with or without ${{ }}.
+func (c *compiler) predicate(v *value, p place, node int) *expr.Expr {
 	switch v.shape {
 	case shapeString, shapeBool, shapeNumber:
 	case shapeNull, shapeMap, shapeList:
@@ -137,7 +152,7 @@ func (c *compiler) condition(v *value, node int) *expr.Expr {
 		c.exprFault(v, base, err)
 		return nil
 	}
-	c.sites = append(c.sites, site{v: v, place: placeIf, node: node, found: e, base: base})
+	c.sites = append(c.sites, site{v: v, place: p, node: node, found: e, base: base})
 	return e
 }
 

@@ -11,6 +11,8 @@ const (
 	MaxInputs      = 64 << 10 // bytes of an execution's inputs as JSON
 	MaxFiles       = 10 << 20 // bytes of a version's files together
 	MaxRetries     = 20
+	MaxMatrix      = 1000 // combinations
+	MaxRepeat      = 1000 // iterations
 	MaxParallel    = 32
 	MaxPriority    = 10
 	MaxLog         = 64 << 20 // bytes of output of one attempt

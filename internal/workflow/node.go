@@ -22,11 +22,12 @@ func (c *compiler) kindFields(n *Node, index int) map[Kind][]field {
 		KindSet:      {{"set", func(v *value) { c.set(n, v, index) }}},
 		KindApproval: c.approvalFields(n, index),
 		KindWait:     {{"wait", func(v *value) { c.wait(n, v, index) }}},
+		KindWorkflow: c.childFields(n, index),
 	}
 }
 
 // kinds lists the kinds in the order in which messages name them.
-func kinds() []Kind { return []Kind{KindRun, KindSet, KindApproval, KindWait} }
+func kinds() []Kind { return []Kind{KindRun, KindSet, KindApproval, KindWait, KindWorkflow} }
 
 // commonFields are those of every node.
 func (c *compiler) commonFields(n *Node, t *nodeText, index int) []field {
@@ -52,6 +53,26 @@ func (c *compiler) runFields(n *Node, index int) []field {
 	}
 }
 
+// childFields are those of a node that runs another workflow.
+func (c *compiler) childFields(n *Node, index int) []field {
+	return []field{
+		{"workflow", func(v *value) { n.Workflow = c.workflowSlug(v) }},
+		{"inputs", func(v *value) { n.Inputs = c.outputs(v, placeSet, index) }},
+		{"retries", func(v *value) { c.retries(n, v) }},
+	}
+}
+
+// workflowSlug reads the name of another workflow. Which there are is known when the node begins.
+func (c *compiler) workflowSlug(v *value) string {
+	if !c.shaped(v, shapeString) {
+		return ""
+	}
+	if !ValidSlug(v.text) {
+		c.fault(v.mark, v.path, "bad_value", fmt.Sprintf("%q cannot be the slug of a workflow.", brief(v.text)), "Write the slug as foundry workflow push prints it: lower case letters, digits and hyphens.")
+	}
+	return v.text
+}
+
 func (c *compiler) readNodes(v *value) {
 	if !c.shaped(v, shapeMap) {
 		return
@@ -68,7 +89,7 @@ func (c *compiler) readNodes(v *value) {
 			continue // its key would be part of every path below it
 		}
 		index := len(c.def.Nodes)
-		n := Node{Key: e.key}
+		n := Node{Key: e.key, FailFast: true}
 		t := &nodeText{entry: e}
 		c.node(&n, t, index)
 		c.def.Nodes = append(c.def.Nodes, n)
@@ -84,7 +105,7 @@ func (c *compiler) node(n *Node, t *nodeText, index int) {
 		return
 	}
 	byKind := c.kindFields(n, index)
-	fields := c.commonFields(n, t, index)
+	fields := append(c.commonFields(n, t, index), c.fanFields(n, index)...)
 	var present []entry
 	for _, e := range v.entries {
 		if slices.Contains(kinds(), Kind(e.key)) {
@@ -97,7 +118,7 @@ func (c *compiler) node(n *Node, t *nodeText, index int) {
 		c.fault(present[1].mark, present[1].path, "two_kinds",
 			fmt.Sprintf("The node %q has %q and %q, but a node does one thing.", n.Key, present[0].key, present[1].key), "Make two nodes of it.")
 	case len(present) == 0 && !c.meantKind(v):
-		c.fault(t.entry.mark, t.entry.path, "no_kind", fmt.Sprintf("The node %q does nothing.", n.Key), "Add run with a command, set with values, approval, or wait with a duration.")
+		c.fault(t.entry.mark, t.entry.path, "no_kind", fmt.Sprintf("The node %q does nothing.", n.Key), "Add run with a command, set with values, approval, wait with a duration, or workflow with the name of another.")
 	}
 	if len(present) == 1 {
 		fields = append(fields, byKind[n.Kind]...)
@@ -113,6 +134,7 @@ func (c *compiler) node(n *Node, t *nodeText, index int) {
 		}
 	}
 	c.object(v, fields)
+	c.fan(n, v)
 	if e := v.entry("retry-on"); e != nil && v.entry("retries") == nil {
 		c.fault(e.mark, e.path, "missing_key", "retry-on says when to retry, but there are no retries.", "Add retries, as in retries: { max: 3 }.")
 	}

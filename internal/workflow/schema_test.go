@@ -62,7 +62,8 @@ func TestSchemaRefusesInvalidTexts(t *testing.T) {
 	t.Parallel()
 	beyond := []string{
 		"bad-context", "bad-expression", "bad-reference", "pause-references", // expressions
-		"cycle", // references between nodes
+		"cycle",        // references between nodes
+		"fan-out-wide", // products
 	}
 	s := compileSchema(t)
 	refused := 0
@@ -100,6 +101,10 @@ func TestSchemaRefuses(t *testing.T) {
 		"wait: {}": node, "wait: { for: 1m, until: '2026-12-01T08:00:00Z' }": node, "wait: { until: tomorrow }": node, "wait: { until: 2026-12-01 }": node,
 		"wait: { four: 1m }": node, "wait:": node, "wait: [1m]": node, "wait: 1m, set: { a: 1 }": node,
 		"set: { a: 1 }, timeout: 5m": node, "set: {}": node, "run: x, nope: 1": node, "run: x, continue-on-error: 'yes'": node,
+		"run: x, matrix: {}": node, "run: x, matrix: { a: [] }": node, "run: x, matrix: { a: b }": node, "run: x, matrix: [1]": node, "run: x, matrix: { include: [1] }": node,
+		"run: x, matrix: { a: [null] }": node, "run: x, matrix: { a: [1] }, repeat: 2": node, "run: x, max-parallel: 2": node, "run: x, fail-fast: true": node,
+		"run: x, matrix: { a: [1] }, max-parallel: 33": node, "run: x, repeat: 0": node, "run: x, repeat: 1001": node, "run: x, repeat: {}": node, "run: x, repeat: { times: soon }": node,
+		"run: x, repeat: { til: 'true' }": node, "workflow: Not A Slug": node, "workflow: 5": node, "workflow: a, env: { A: b }": node, "workflow: a, timeout: 5m": node, "workflow: a, inputs: [b]": node,
 		"concurrency: ''": top, "concurrency: ' '": top, "concurrency: 5": top, "concurrency:": top, "concurrency: [a]": top, "concurrency: {}": top,
 		"concurrency: { limit: 2 }": top, "concurrency: { group: a, limit: 0 }": top, "concurrency: { group: a, limit: 1001 }": top,
 		"concurrency: { group: a, limit: '2' }": top, "concurrency: { group: a, on-conflict: replace }": top, "concurrency: { group: a, max: 2 }": top,
@@ -152,7 +157,8 @@ func TestSchemaHasTheKeysOfTheCompiler(t *testing.T) {
 		"network": c.networkFields(&Network{}),
 		"volume":  c.volumeFields(&Volume{}),
 		"retries": c.retryFields(&Retries{}),
-		"node":    c.commonFields(&Node{}, &nodeText{}, 0),
+		"node":    append(c.commonFields(&Node{}, &nodeText{}, 0), c.fanFields(&Node{}, 0)...),
+		"repeat":  c.repeatFields(&Repeat{}, 0),
 		"prompt":  c.promptFields(&Approval{}, 0),
 		"pause":   c.waitFields(&Wait{}, 0),
 
@@ -181,7 +187,7 @@ func TestSchemaHasTheKeysOfTheCompiler(t *testing.T) {
 // close enough to be suggested for them.
 func TestKeysOfLaterIssuesAreNotSuggestedNorMistaken(t *testing.T) {
 	t.Parallel()
-	for _, key := range []string{"workflow", "matrix", "repeat", "agent"} {
+	for _, key := range []string{"agent", "webhook"} {
 		text := "name: t\n" + key + ": x\nnodes:\n  a:\n    run: x\n    " + key + ": x\n"
 		_, diagnostics := Compile([]byte(text))
 		if len(diagnostics) != 2 {

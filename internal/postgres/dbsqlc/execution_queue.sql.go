@@ -32,7 +32,7 @@ WITH picked AS MATERIALIZED (
         secrets_read = e.secrets_read OR NOT EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = e.workflow_id AND s.deleted_at IS NULL),
         deadline_at = COALESCE(e.deadline_at + COALESCE(now() - e.parked_at, interval '0'), now() + e.timeout_ms * interval '1 millisecond')
     FROM picked p WHERE e.id = p.execution_id
-    RETURNING e.id, e.organization_id, e.workflow_id, e.workflow_version, e.number, e.status, e.source, e.priority, e.claim, e.signal, e.last_seq, e.worker_id, e.timeout_ms, e.queued_at, e.queue_deadline_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.cancel_forced_at, e.deadline_passed_at, e.finished_at, e.actor, e.secrets_read, e.parked_at, e.rerun_of, e.sandbox_from, e.concurrency_group
+    RETURNING e.id, e.organization_id, e.workflow_id, e.workflow_version, e.number, e.status, e.source, e.priority, e.claim, e.signal, e.last_seq, e.worker_id, e.timeout_ms, e.queued_at, e.queue_deadline_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.cancel_forced_at, e.deadline_passed_at, e.finished_at, e.actor, e.secrets_read, e.parked_at, e.rerun_of, e.sandbox_from, e.parent_execution_id, e.parent_node_run_id, e.depth, e.concurrency_group
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
     SELECT execution_day(c.id), c.id, c.last_seq, 'execution.claimed', jsonb_build_object('worker_id', c.worker_id, 'claim', c.claim)

@@ -81,6 +81,9 @@ type Execution struct {
 	ParkedAt          *time.Time
 	RerunOf           *uuid.UUID
 	SandboxFrom       *uuid.UUID
+	ParentExecutionID *uuid.UUID
+	ParentNodeRunID   *uuid.UUID
+	Depth             int16
 	ConcurrencyGroup  *string
 }
 
@@ -199,6 +202,7 @@ type NodeRun struct {
 	Prompt       []byte
 	Decision     []byte
 	ReusedFrom   *uuid.UUID
+	Matrix       []byte
 }
 
 type Organization struct {

@@ -32,7 +32,7 @@ func (q *Queries) NodeRunAdvanceMany(ctx context.Context, ids []uuid.UUID, curso
 
 const nodeRunList = `-- name: NodeRunList :many
 SELECT id, node_key, index, attempt, status, sandbox_id, shim_protocol, cursor, stdout_bytes, stderr_bytes, exit_code, error, outputs, summary,
-    started_at, finished_at, prompt, due_at, retry_at, decision, reused_from, clock_timestamp()::timestamptz AS read_at
+    started_at, finished_at, prompt, due_at, retry_at, decision, reused_from, matrix, clock_timestamp()::timestamptz AS read_at
 FROM node_runs WHERE execution_id = $1 ORDER BY node_key, index, attempt
 `
 
@@ -58,6 +58,7 @@ type NodeRunListRow struct {
 	RetryAt      *time.Time
 	Decision     []byte
 	ReusedFrom   *uuid.UUID
+	Matrix       []byte
 	ReadAt       time.Time
 }
 
@@ -93,6 +94,7 @@ func (q *Queries) NodeRunList(ctx context.Context, executionID uuid.UUID) ([]Nod
 			&i.RetryAt,
 			&i.Decision,
 			&i.ReusedFrom,
+			&i.Matrix,
 			&i.ReadAt,
 		); err != nil {
 			return nil, err
@@ -151,23 +153,23 @@ func (q *Queries) NodeRunListWaiting(ctx context.Context, executionID uuid.UUID)
 
 const nodeRunUpsertMany = `-- name: NodeRunUpsertMany :exec
 INSERT INTO node_runs (id, execution_id, node_key, index, attempt, status, sandbox_id, shim_protocol, exit_code, error, outputs, summary,
-    prompt, due_at, retry_at, started_at, finished_at)
+    prompt, matrix, due_at, retry_at, started_at, finished_at)
 SELECT u.id, u.execution_id, u.node_key, u.index, u.attempt, u.status, NULLIF(u.sandbox_id, '00000000-0000-0000-0000-000000000000'),
     NULLIF(u.shim_protocol, 0), NULLIF(u.exit_code, -1), NULLIF(u.error, '')::jsonb, NULLIF(u.outputs, '')::jsonb, NULLIF(u.summary, ''),
-    NULLIF(u.prompt, '')::jsonb, CASE WHEN u.due_ms >= 0 THEN clock_timestamp() + u.due_ms * interval '1 millisecond' END,
+    NULLIF(u.prompt, '')::jsonb, NULLIF(u.matrix, '')::jsonb, CASE WHEN u.due_ms >= 0 THEN clock_timestamp() + u.due_ms * interval '1 millisecond' END,
     CASE WHEN u.retry_ms >= 0 THEN clock_timestamp() + u.retry_ms * interval '1 millisecond' END,
     CASE WHEN u.started THEN clock_timestamp() END, CASE WHEN u.finished THEN clock_timestamp() END
 FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::uuid[]) AS execution_id, unnest($3::text[]) AS node_key,
     unnest($4::int[]) AS index, unnest($5::int[]) AS attempt, unnest($6::text[]) AS status,
     unnest($7::uuid[]) AS sandbox_id, unnest($8::smallint[]) AS shim_protocol,
     unnest($9::int[]) AS exit_code, unnest($10::text[]) AS error, unnest($11::text[]) AS outputs,
-    unnest($12::text[]) AS summary, unnest($13::text[]) AS prompt,
-    unnest($14::bigint[]) AS due_ms, unnest($15::bigint[]) AS retry_ms, unnest($16::bool[]) AS started, unnest($17::bool[]) AS finished) AS u
+    unnest($12::text[]) AS summary, unnest($13::text[]) AS prompt, unnest($14::text[]) AS matrix,
+    unnest($15::bigint[]) AS due_ms, unnest($16::bigint[]) AS retry_ms, unnest($17::bool[]) AS started, unnest($18::bool[]) AS finished) AS u
 ON CONFLICT (execution_id, node_key, index, attempt) DO UPDATE SET
     status = EXCLUDED.status, sandbox_id = COALESCE(EXCLUDED.sandbox_id, node_runs.sandbox_id),
     shim_protocol = COALESCE(EXCLUDED.shim_protocol, node_runs.shim_protocol),
     exit_code = EXCLUDED.exit_code, error = EXCLUDED.error, outputs = EXCLUDED.outputs, summary = EXCLUDED.summary,
-    prompt = COALESCE(node_runs.prompt, EXCLUDED.prompt), due_at = COALESCE(node_runs.due_at, EXCLUDED.due_at), retry_at = EXCLUDED.retry_at,
+    prompt = COALESCE(node_runs.prompt, EXCLUDED.prompt), matrix = COALESCE(node_runs.matrix, EXCLUDED.matrix), due_at = COALESCE(node_runs.due_at, EXCLUDED.due_at), retry_at = EXCLUDED.retry_at,
     started_at = COALESCE(node_runs.started_at, EXCLUDED.started_at), finished_at = EXCLUDED.finished_at
 WHERE node_runs.finished_at IS NULL
 `
@@ -186,6 +188,7 @@ type NodeRunUpsertManyParams struct {
 	Outputs       []string
 	Summaries     []string
 	Prompts       []string
+	Matrices      []string
 	DueMs         []int64
 	RetryMs       []int64
 	Started       []bool
@@ -210,6 +213,7 @@ func (q *Queries) NodeRunUpsertMany(ctx context.Context, arg NodeRunUpsertManyPa
 		arg.Outputs,
 		arg.Summaries,
 		arg.Prompts,
+		arg.Matrices,
 		arg.DueMs,
 		arg.RetryMs,
 		arg.Started,

@@ -67,9 +67,9 @@ func (q *Queries) RerunNodeRunList(ctx context.Context, executionID uuid.UUID) (
 }
 
 const rerunReuseNodeRuns = `-- name: RerunReuseNodeRuns :many
-INSERT INTO node_runs (id, execution_id, node_key, index, attempt, status, sandbox_id, exit_code, outputs, summary, prompt, decision,
+INSERT INTO node_runs (id, execution_id, node_key, index, attempt, status, sandbox_id, exit_code, outputs, summary, prompt, decision, matrix,
     due_at, started_at, finished_at, reused_from)
-SELECT u.id, $1::uuid, n.node_key, n.index, n.attempt, n.status, n.sandbox_id, n.exit_code, n.outputs, n.summary, n.prompt, n.decision,
+SELECT u.id, $1::uuid, n.node_key, n.index, n.attempt, n.status, n.sandbox_id, n.exit_code, n.outputs, n.summary, n.prompt, n.decision, n.matrix,
     n.due_at, n.started_at, n.finished_at, COALESCE(n.reused_from, n.id)
 FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::uuid[]) AS reused) AS u
 JOIN node_runs n ON n.execution_id = $4 AND n.id = u.reused AND n.status = 'completed'
