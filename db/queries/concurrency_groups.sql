@@ -15,10 +15,10 @@ ON CONFLICT (id) DO UPDATE SET max_running = concurrency_groups.max_running;
 -- The same for those that executions are in which leave, and for groups that are named. An execution that is blocked when the statement
 -- begins may be admitted while it waits: the group stays the same. Index: concurrency_groups_pkey, concurrency_slots_pkey, concurrency_waiters_pkey.
 SELECT g.id FROM concurrency_groups g
-WHERE g.id IN (
+WHERE g.id = ANY (ARRAY(
     SELECT s.group_id FROM concurrency_slots s WHERE s.execution_id = ANY (@leaving::uuid[])
     UNION ALL SELECT w.group_id FROM concurrency_waiters w WHERE w.execution_id = ANY (@leaving::uuid[])
-    UNION ALL SELECT unnest(@ids::uuid[]))
+    UNION ALL SELECT unnest(@ids::uuid[])))
 ORDER BY g.id FOR NO KEY UPDATE OF g;
 
 -- name: GroupLockOfWorkflow :many
@@ -37,7 +37,8 @@ UPDATE concurrency_groups SET max_running = @max_running WHERE id = @id AND max_
 -- name: GroupAdmit :exec
 -- Under the locks of the groups, in a statement after the one that has taken them, which sees what the holders before have left: executions
 -- leave, and the next ones of their groups, and of those that are named, are admitted, in order and as many as there is room for. It touches
--- waiters, slots and the queue, never an execution. Index: concurrency_slots_group, concurrency_waiters_order.
+-- waiters, slots and the queue, never an execution. Ids are collected in arrays, of which Postgres expects few, whatever it knows of limits.
+-- Index: concurrency_groups_pkey, concurrency_slots_group, concurrency_waiters_order, concurrency_waiters_pkey.
 WITH freed AS (
     DELETE FROM concurrency_slots WHERE execution_id = ANY (@leaving::uuid[]) RETURNING group_id
 ), given_up AS (
@@ -45,7 +46,7 @@ WITH freed AS (
 ), room AS MATERIALIZED (
     -- The slots that are freed here are among those that are counted.
     SELECT g.id, g.max_running - (SELECT count(*) FROM concurrency_slots s WHERE s.group_id = g.id) + (SELECT count(*) FROM freed f WHERE f.group_id = g.id) AS free
-    FROM concurrency_groups g WHERE g.id IN (SELECT f.group_id FROM freed f UNION ALL SELECT unnest(@ids::uuid[]))
+    FROM concurrency_groups g WHERE g.id = ANY (ARRAY(SELECT f.group_id FROM freed f UNION ALL SELECT unnest(@ids::uuid[])))
 ), admitted AS MATERIALIZED (
     SELECT w.execution_id, w.group_id, w.run_order FROM room r CROSS JOIN LATERAL (
         SELECT x.execution_id, x.group_id, x.run_order FROM concurrency_waiters x
@@ -53,7 +54,7 @@ WITH freed AS (
         ORDER BY x.run_order, x.execution_id LIMIT GREATEST(r.free, 0)
     ) AS w
 ), moved AS (
-    DELETE FROM concurrency_waiters w USING admitted a WHERE w.execution_id = a.execution_id
+    DELETE FROM concurrency_waiters w WHERE w.execution_id = ANY (ARRAY(SELECT a.execution_id FROM admitted a))
 ), held AS (
     INSERT INTO concurrency_slots (execution_id, group_id) SELECT execution_id, group_id FROM admitted
 )
@@ -76,7 +77,8 @@ SELECT g.id, g.name, g.max_running, w.paused, wf.paused_at, COALESCE(wf.paused_b
     (SELECT count(*) FROM concurrency_slots s WHERE s.group_id = g.id)::int AS held,
     (SELECT count(*) FROM (
         SELECT 1 FROM concurrency_waiters o
-        WHERE o.group_id = w.group_id AND NOT o.paused AND (o.run_order, o.execution_id) < (w.run_order, w.execution_id) LIMIT 1001) AS ahead)::int AS ahead
+        WHERE o.group_id = w.group_id AND NOT o.paused AND (o.run_order, o.execution_id) < (w.run_order, w.execution_id)
+        ORDER BY o.run_order, o.execution_id LIMIT 1001) AS ahead)::int AS ahead
 FROM concurrency_waiters w JOIN concurrency_groups g ON g.id = w.group_id JOIN executions e ON e.id = w.execution_id JOIN workflows wf ON wf.id = e.workflow_id
 WHERE w.execution_id = @execution_id;
 

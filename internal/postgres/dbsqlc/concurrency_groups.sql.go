@@ -20,7 +20,7 @@ WITH freed AS (
 ), room AS MATERIALIZED (
     -- The slots that are freed here are among those that are counted.
     SELECT g.id, g.max_running - (SELECT count(*) FROM concurrency_slots s WHERE s.group_id = g.id) + (SELECT count(*) FROM freed f WHERE f.group_id = g.id) AS free
-    FROM concurrency_groups g WHERE g.id IN (SELECT f.group_id FROM freed f UNION ALL SELECT unnest($2::uuid[]))
+    FROM concurrency_groups g WHERE g.id = ANY (ARRAY(SELECT f.group_id FROM freed f UNION ALL SELECT unnest($2::uuid[])))
 ), admitted AS MATERIALIZED (
     SELECT w.execution_id, w.group_id, w.run_order FROM room r CROSS JOIN LATERAL (
         SELECT x.execution_id, x.group_id, x.run_order FROM concurrency_waiters x
@@ -28,7 +28,7 @@ WITH freed AS (
         ORDER BY x.run_order, x.execution_id LIMIT GREATEST(r.free, 0)
     ) AS w
 ), moved AS (
-    DELETE FROM concurrency_waiters w USING admitted a WHERE w.execution_id = a.execution_id
+    DELETE FROM concurrency_waiters w WHERE w.execution_id = ANY (ARRAY(SELECT a.execution_id FROM admitted a))
 ), held AS (
     INSERT INTO concurrency_slots (execution_id, group_id) SELECT execution_id, group_id FROM admitted
 )
@@ -37,7 +37,8 @@ INSERT INTO execution_queue (execution_id, run_order) SELECT execution_id, run_o
 
 // Under the locks of the groups, in a statement after the one that has taken them, which sees what the holders before have left: executions
 // leave, and the next ones of their groups, and of those that are named, are admitted, in order and as many as there is room for. It touches
-// waiters, slots and the queue, never an execution. Index: concurrency_slots_group, concurrency_waiters_order.
+// waiters, slots and the queue, never an execution. Ids are collected in arrays, of which Postgres expects few, whatever it knows of limits.
+// Index: concurrency_groups_pkey, concurrency_slots_group, concurrency_waiters_order, concurrency_waiters_pkey.
 func (q *Queries) GroupAdmit(ctx context.Context, leaving []uuid.UUID, ids []uuid.UUID) error {
 	_, err := q.db.Exec(ctx, groupAdmit, leaving, ids)
 	return err
@@ -236,10 +237,10 @@ func (q *Queries) GroupListSuperseded(ctx context.Context, waiterID *uuid.UUID) 
 
 const groupLock = `-- name: GroupLock :exec
 SELECT g.id FROM concurrency_groups g
-WHERE g.id IN (
+WHERE g.id = ANY (ARRAY(
     SELECT s.group_id FROM concurrency_slots s WHERE s.execution_id = ANY ($1::uuid[])
     UNION ALL SELECT w.group_id FROM concurrency_waiters w WHERE w.execution_id = ANY ($1::uuid[])
-    UNION ALL SELECT unnest($2::uuid[]))
+    UNION ALL SELECT unnest($2::uuid[])))
 ORDER BY g.id FOR NO KEY UPDATE OF g
 `
 
@@ -344,7 +345,8 @@ SELECT g.id, g.name, g.max_running, w.paused, wf.paused_at, COALESCE(wf.paused_b
     (SELECT count(*) FROM concurrency_slots s WHERE s.group_id = g.id)::int AS held,
     (SELECT count(*) FROM (
         SELECT 1 FROM concurrency_waiters o
-        WHERE o.group_id = w.group_id AND NOT o.paused AND (o.run_order, o.execution_id) < (w.run_order, w.execution_id) LIMIT 1001) AS ahead)::int AS ahead
+        WHERE o.group_id = w.group_id AND NOT o.paused AND (o.run_order, o.execution_id) < (w.run_order, w.execution_id)
+        ORDER BY o.run_order, o.execution_id LIMIT 1001) AS ahead)::int AS ahead
 FROM concurrency_waiters w JOIN concurrency_groups g ON g.id = w.group_id JOIN executions e ON e.id = w.execution_id JOIN workflows wf ON wf.id = e.workflow_id
 WHERE w.execution_id = $1
 `
