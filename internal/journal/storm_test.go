@@ -3,14 +3,17 @@ package journal_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"foundry/internal/audit"
 	"foundry/internal/errs"
@@ -19,6 +22,7 @@ import (
 	"foundry/internal/journal"
 	"foundry/internal/pgtest"
 	"foundry/internal/queue"
+	"foundry/internal/workflow"
 )
 
 // storm is everybody at once on the same few executions.
@@ -31,19 +35,28 @@ type storm struct {
 	parked   atomic.Int64
 	approved atomic.Int64
 	reaped   atomic.Int64
+	blocked  atomic.Int64 // how many waited for a concurrency group, each time that it was looked at
+	ended    atomic.Int64 // by the journal, of what is in no place
+	others   []uuid.UUID  // workflows of the same organization
 }
 
-// TestNoDeadlocks runs claim, cancel, deadlines, timers, reaper, approve and two journals, which also park, against each other. Nobody may meet a deadlock:
+// TestNoDeadlocks runs claim, cancel, deadlines, timers, reaper, approve, pauses, admissions of several at once and two journals, which also park, against
+// each other, most executions being in concurrency groups. Nobody may meet a deadlock:
 // neither as an error, nor hidden in a retry (the server's count, of which TestDeadlockIsRetried shows that it counts).
 func TestNoDeadlocks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	s := &storm{testBundle: b, journals: []*running{b.start(), b.start()}, rounds: 150, live: make([]atomic.Pointer[uuid.UUID], 6)}
+	for range 2 {
+		_, other := pgtest.Workflow(t, b.pool)
+		pgtest.Exec(t, b.pool, "UPDATE workflows SET organization_id = $1 WHERE id = $2", b.org, other)
+		s.others = append(s.others, other)
+	}
 	for i := range s.live {
 		s.replace(t.Context(), i)
 	}
 	var group sync.WaitGroup
-	for _, f := range []func(ctx context.Context){s.claim, s.claim, s.cancel, s.cancel, s.deadlines, s.timers, s.reap, s.approve, s.approve, s.write(0), s.write(1), s.write(0), s.write(1)} {
+	for _, f := range []func(ctx context.Context){s.claim, s.claim, s.cancel, s.cancel, s.deadlines, s.timers, s.reap, s.approve, s.approve, s.pause, s.admit, s.admit, s.superseded, s.write(0), s.write(1), s.write(0), s.write(1)} {
 		group.Go(func() {
 			for n := 0; n < s.rounds || n < 100*s.rounds && !s.happened(); n++ {
 				f(t.Context())
@@ -51,6 +64,9 @@ func TestNoDeadlocks(t *testing.T) {
 		})
 	}
 	group.Wait()
+	for _, paused := range []bool{true, false} {
+		s.setPaused(t.Context(), b.workflow, paused)
+	}
 	b.check()
 	// Sessions report what they have counted at the latest when they end.
 	for _, j := range s.journals {
@@ -64,7 +80,7 @@ func TestNoDeadlocks(t *testing.T) {
 	if n := pgtest.Get[int](t, b.pool, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"); n != 0 {
 		t.Errorf("%d deadlocks", n)
 	}
-	t.Logf("%d executions ended, %d parks, %d decisions, %d freed", s.finished.Load(), s.parked.Load(), s.approved.Load(), s.reaped.Load())
+	t.Logf("%d executions ended, %d parks, %d decisions, %d freed, %d blocked, %d others ended", s.finished.Load(), s.parked.Load(), s.approved.Load(), s.reaped.Load(), s.blocked.Load(), s.ended.Load())
 	if !s.happened() {
 		t.Error("something has not happened: the storm was none")
 	}
@@ -72,7 +88,7 @@ func TestNoDeadlocks(t *testing.T) {
 
 // happened reports whether everything has happened that the storm is for.
 func (s *storm) happened() bool {
-	return s.finished.Load() > 0 && s.parked.Load() > 0 && s.approved.Load() > 0 && s.reaped.Load() > 0
+	return s.finished.Load() > 0 && s.parked.Load() > 0 && s.approved.Load() > 0 && s.reaped.Load() > 0 && s.blocked.Load() > 0 && s.ended.Load() > 100
 }
 
 func (s *storm) any() (place int, id uuid.UUID) {
@@ -82,16 +98,73 @@ func (s *storm) any() (place int, id uuid.UUID) {
 
 // replace puts a new execution into a place whose execution has ended.
 func (s *storm) replace(ctx context.Context, place int) {
-	q, err := s.queue.Enqueue(ctx, queue.Request{
-		OrganizationID: s.org, WorkflowID: s.workflow, Version: 1, Source: execution.FromAPI, Inputs: json.RawMessage(`{}`),
-		Timeout: time.Millisecond, QueueTimeout: 20 * time.Millisecond,
-	})
+	q, err := s.queue.Enqueue(ctx, s.request())
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
 	s.live[place].Store(&q.ID)
 	s.finished.Add(1)
+}
+
+// request is of any workflow, in any group or none.
+func (s *storm) request() queue.Request {
+	r := queue.Request{
+		OrganizationID: s.org, WorkflowID: s.workflow, Version: 1, Source: execution.FromAPI, Inputs: json.RawMessage(`{}`),
+		Timeout: time.Millisecond, QueueTimeout: 20 * time.Millisecond,
+	}
+	if n := rand.IntN(2 + len(s.others)); n < len(s.others) {
+		r.WorkflowID = s.others[n]
+	}
+	if n := rand.IntN(4); n < 3 {
+		r.Group = &workflow.Group{Name: strconv.Itoa(n), Limit: 1 + rand.IntN(2), OnConflict: workflow.ConflictQueue}
+		if rand.IntN(4) == 0 {
+			r.Group.OnConflict = workflow.ConflictCancelRunning
+		}
+	}
+	return r
+}
+
+// admit locks executions as a journal does, and admits several in the same transaction.
+func (s *storm) admit(ctx context.Context) {
+	locked := make([]uuid.UUID, 0, 2)
+	for range cap(locked) {
+		_, id := s.any()
+		locked = append(locked, id)
+	}
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT 1 FROM executions WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE", locked); err != nil {
+			return err
+		}
+		_, err := queue.Admit(ctx, tx, queue.Admission{Requests: []queue.Request{s.request(), s.request(), s.request()}, Leaving: locked})
+		return err
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
+}
+
+func (s *storm) pause(ctx context.Context) {
+	s.setPaused(ctx, s.workflow, rand.IntN(2) == 0)
+	s.blocked.Add(pgtest.Get[int64](s.t, s.pool, "SELECT count(*) FROM concurrency_waiters")) //nolint:contextcheck // the test's context is in t
+}
+
+func (s *storm) setPaused(ctx context.Context, id uuid.UUID, paused bool) {
+	by := audit.Actor{Kind: audit.User, Name: "storm", OrganizationID: s.org}
+	params := workflow.ChangeParams{OrganizationID: s.org, WorkflowID: id, Actor: by}
+	if _, err := workflow.NewStore(s.pool).Update(ctx, params, workflow.Update{Paused: &paused}); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// superseded is what else the control plane does with groups.
+func (s *storm) superseded(ctx context.Context) {
+	_, err := s.queue.CancelSuperseded(ctx)
+	_, swept := s.queue.SweepGroups(ctx)
+	groups, left, looked := s.queue.StuckGroups(ctx)
+	if err := errors.Join(err, swept, looked); err != nil || len(groups)+len(left) > 0 {
+		s.t.Errorf("groups %v are stuck, %v are left behind, %v", groups, left, err)
+	}
 }
 
 func (s *storm) claim(ctx context.Context) {
@@ -174,6 +247,7 @@ func (s *storm) park(e *journal.Entry) {
 func (s *storm) write(n int) func(ctx context.Context) {
 	return func(ctx context.Context) {
 		answers := make(chan error, len(s.live))
+		others := s.endOthers(ctx, n)
 		for _, place := range rand.Perm(len(s.live)) {
 			id := *s.live[place].Load()
 			e, run := started(id, execution.NewID().String())
@@ -202,5 +276,39 @@ func (s *storm) write(n int) func(ctx context.Context) {
 				s.t.Error(err)
 			}
 		}
+		others.Wait()
 	}
+}
+
+// endOthers submits the ends of what is held and in no place of the storm, so that slots of groups go on.
+func (s *storm) endOthers(ctx context.Context, n int) *sync.WaitGroup {
+	var all sync.WaitGroup
+	live := make([]uuid.UUID, 0, len(s.live))
+	for i := range s.live {
+		live = append(live, *s.live[i].Load())
+	}
+	rows, err := s.pool.Query(ctx, "SELECT id, claim FROM executions WHERE worker_id IS NOT NULL AND id <> ALL ($1) ORDER BY random()", live)
+	if err != nil {
+		s.t.Error(err)
+		return &all
+	}
+	var id uuid.UUID
+	var claim int64
+	_, err = pgx.ForEachRow(rows, []any{&id, &claim}, func() error {
+		end := completed(id)
+		end.Claim, end.Signal = claim, math.MaxInt64
+		all.Add(1)
+		return s.journals[n].Submit(ctx, end, func(_ journal.Receipt, err error) {
+			defer all.Done()
+			if err == nil {
+				s.ended.Add(1)
+			} else if !errs.Is(err, errs.StaleClaim) {
+				s.t.Error(err)
+			}
+		})
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
+	return &all
 }
