@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// counts is what has been done to a run. Its methods may be called concurrently; cancels and decisions are guarded by the run.
+// counts is what has been done to a run. Its methods may be called concurrently; what clients count is guarded by the run.
 type counts struct {
 	mu         sync.Mutex
 	blows      map[kind]int
@@ -20,6 +20,7 @@ type counts struct {
 
 	cancels   int
 	decisions int
+	refusals  int // of executions, by groups that were full
 }
 
 func newCounts() counts {
@@ -111,7 +112,10 @@ func (r *run) summary(took time.Duration) string {
 	if len(r.count.drains) > 0 {
 		fmt.Fprintf(&b, "  drains took up to %s\n", slices.Max(r.count.drains).Round(time.Millisecond))
 	}
-	fmt.Fprintf(&b, "  %d cancels and %d decisions were accepted\n", r.count.cancels, r.count.decisions)
+	fmt.Fprintf(&b, "  %d cancels and %d decisions were accepted, %d executions refused\n", r.count.cancels, r.count.decisions, r.count.refusals)
+	for _, crowd := range r.crowds {
+		fmt.Fprintf(&b, "  in %s there were up to %d at a time\n", crowd.Group, crowd.Most)
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.ended)) {
 		fmt.Fprintf(&b, "  %5d ended %s\n", r.ended[name], name)
 	}

@@ -71,7 +71,7 @@ func (r *run) evidence(ctx context.Context) *check.Evidence {
 		e.Processes = append(e.Processes, p.String())
 	}
 	e.Misplaced = r.misplaced()
-	r.ended = map[string]int{}
+	r.ended, r.crowds = map[string]int{}, world.Crowds
 	for _, x := range world.Executions {
 		r.ended[x.Status]++
 	}

@@ -90,10 +90,13 @@ func blows(seed uint64, gap time.Duration) func() blow {
 	}
 }
 
-// strike deals blows until ctx ends.
+// strike deals blows until ctx ends. Once there were enough kills it takes its time, so that what is left comes to its end on a slow machine too.
 func (r *run) strike(ctx context.Context) {
 	for next := blows(r.seed, r.form.gap); ; {
 		b := next()
+		if kills, _ := r.count.kills(); kills >= r.form.kills {
+			b.pause *= 2
+		}
 		if !sleep(ctx, b.pause) {
 			return
 		}

@@ -33,9 +33,9 @@ func (r *run) enqueue(ctx context.Context) int {
 }
 
 // queueOne queues the n-th execution. Its request is repeated until it is answered, under one idempotency key; so it is
-// one execution, however often it was asked for.
+// one execution, however often it was asked for, unless its group has no room.
 func (r *run) queueOne(ctx context.Context, n int, random *rand.Rand) {
-	w := r.workflows[random.IntN(len(r.workflows))]
+	w := r.next(ctx, random.IntN(len(r.workflows)))
 	cancelAfter, cancels := time.Duration(0), 0
 	if random.IntN(12) == 0 {
 		cancelAfter, cancels = time.Duration(random.Int64N(int64(6*time.Second))), 1+random.IntN(2)
@@ -48,6 +48,12 @@ func (r *run) queueOne(ctx context.Context, n int, random *rand.Rand) {
 	defer stop()
 	header := map[string]string{"Idempotency-Key": fmt.Sprintf("%d-%d", r.seed, n)}
 	status, err := r.client.insist(ask, http.MethodPost, "/workflows/"+w.Slug+"/executions", header, map[string]any{}, &queued)
+	if err == nil && status == http.StatusConflict && w.Group != nil && w.Group.Conflict == plan.Refuse {
+		r.mu.Lock()
+		r.count.refusals++
+		r.mu.Unlock()
+		return
+	}
 	if err != nil || status != http.StatusAccepted {
 		r.t.Errorf("queuing an execution of %s: %d, %v", w.Slug, status, err)
 		return
@@ -60,12 +66,33 @@ func (r *run) queueOne(ctx context.Context, n int, random *rand.Rand) {
 	}
 }
 
+// crowded is how many executions may wait for one group, about: the end of a run is not to be a long row of executions that follow one another.
+const crowded = 3
+
+// next is the n-th workflow, or the first behind it whose group is not crowded.
+func (r *run) next(ctx context.Context, n int) *plan.Workflow {
+	const sql = "SELECT count(*) FROM executions WHERE concurrency_group = $1 AND finished_at IS NULL"
+	for i := range r.workflows {
+		w := r.workflows[(n+i)%len(r.workflows)]
+		if w.Group == nil {
+			return w
+		}
+		if inside, err := get[int](ctx, r.cluster, sql, w.Group.Name); err == nil && inside < w.Group.Limit+crowded {
+			return w
+		}
+	}
+	return r.workflows[n]
+}
+
 // cancel asks for the end of an execution, once or twice.
 func (r *run) cancel(ctx context.Context, id uuid.UUID, after time.Duration, times int) {
 	for range times {
 		if !sleep(ctx, after) {
 			return
 		}
+		r.mu.Lock()
+		r.accepted[id].Asked = true
+		r.mu.Unlock()
 		status, err := r.client.insist(ctx, http.MethodPost, "/executions/"+id.String()+"/cancel", nil, nil, nil)
 		switch {
 		case status/100 == 2:

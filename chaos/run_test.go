@@ -61,6 +61,7 @@ type run struct {
 	calm      bool           // processes that start from now on have no failpoints; set while none of them runs
 	mounted   bool           // the small disk
 	ended     map[string]int // executions by status, once the run is over
+	crowds    []check.Crowd
 
 	mu        sync.Mutex
 	accepted  map[uuid.UUID]*check.Accepted

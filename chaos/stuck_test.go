@@ -20,14 +20,15 @@ const (
 // explanations are what is asked of the database when a run does not come to its end. Each finds lines of text.
 var explanations = []struct{ title, sql string }{ //nolint:gochecknoglobals // a table
 	{"executions that have not ended", `
-SELECT format('%s %s is %s, claim %s, signal %s, seq %s: %s%s%s%s%s', e.id, w.slug, e.status, e.claim, e.signal, e.last_seq,
+SELECT format('%s %s is %s, claim %s, signal %s, seq %s: %s%s%s%s%s%s%s', e.id, w.slug, e.status, e.claim, e.signal, e.last_seq,
     COALESCE('held by ' || k.pid || ' (' || k.state || ', lease until ' || k.lease_until::time || '); ', ''),
-    CASE WHEN q.execution_id IS NOT NULL THEN 'in the queue; ' END,
+    CASE WHEN q.execution_id IS NOT NULL THEN 'in the queue; ' END, CASE WHEN b.execution_id IS NOT NULL THEN 'blocked; ' END, e.concurrency_group || '; ',
     'parked since ' || e.parked_at::time || '; ',
     'timer ' || t.reason || ' at ' || t.due_at::time || '; ',
     'to be canceled since ' || e.cancel_requested_at::time)
 FROM executions e JOIN workflows w ON w.id = e.workflow_id LEFT JOIN workers k ON k.id = e.worker_id
     LEFT JOIN execution_queue q ON q.execution_id = e.id LEFT JOIN execution_timers t ON t.execution_id = e.id
+    LEFT JOIN concurrency_waiters b ON b.execution_id = e.id
 WHERE e.finished_at IS NULL ORDER BY e.id`},
 	{"their nodes that have not ended", `
 SELECT format('%s %s/%s/%s is %s since %s%s%s%s', n.execution_id, n.node_key, n.index, n.attempt, n.status, n.started_at::time,

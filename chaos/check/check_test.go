@@ -92,6 +92,11 @@ func plantsInData() map[string]plant {
 		"an answer that was forgotten":         {rule: "decisions", sql: "UPDATE node_runs SET decision = NULL WHERE execution_id = $1 AND node_key = 'approval'"},
 		"an answer that was turned":            {rule: "decisions", see: func(_ *history, e *check.Evidence) { e.Accepted[0].Decided["approval"] = false }},
 		"an answer without effect":             {rule: "decisions", sql: "UPDATE node_runs SET status = 'failed' WHERE execution_id = $1 AND node_key = 'approval'"},
+		"a cancel by the machinery":            {rule: "cancel", sql: "UPDATE executions SET status = 'canceled', cancel_requested_at = now() WHERE id = $1"},
+		"a group with too many":                {rule: "groups", sql: crowd("interval '1 second'", "interval '1 second'")},
+		"another group":                        {rule: "groups", sql: "UPDATE executions SET concurrency_group = 'other' WHERE id = $1"},
+		"an ended execution has a slot":        {rule: "rest", sql: inGroup("concurrency_slots (execution_id, group_id) SELECT $1, id")},
+		"an ended execution is blocked":        {rule: "rest", sql: inGroup("concurrency_waiters (execution_id, group_id, run_order, paused, cancels) SELECT $1, id, now(), false, false")},
 		"a claim that does not rise":           {rule: "claims", sql: `UPDATE execution_events SET data = '{"claim":1}' WHERE execution_id = $1 AND seq = 8`},
 		"a claim that the execution never had": {rule: "claims", sql: "UPDATE executions SET claim = 2 WHERE id = $1"},
 		"a sandbox that lives":                 {rule: "sandboxes", sql: "UPDATE sandboxes SET state = 'ready', ended_at = NULL WHERE execution_id = $1"},
@@ -106,10 +111,21 @@ func plantsInData() map[string]plant {
 func plantsOfNothing() map[string]plant {
 	const canceledUpdate = "UPDATE executions SET status = 'canceled', cancel_requested_at = now() WHERE id = $1"
 	return map[string]plant{
-		"a sound history":           {},
-		"a cancel":                  {sql: canceledUpdate, see: func(_ *history, e *check.Evidence) { e.Accepted[0].Canceled = true }},
-		"a cancel that ended nodes": {sql: "WITH x AS (" + canceledUpdate + ") UPDATE node_runs SET status = 'canceled' WHERE execution_id = $1 AND node_key = 'report'"},
+		"a sound history":                {},
+		"a cancel":                       {sql: canceledUpdate, see: func(_ *history, e *check.Evidence) { e.Accepted[0].Canceled = true }},
+		"one after the other in a group": {sql: crowd("interval '0'", "interval '1 hour'")},
+		"a cancel that was not answered": {sql: canceledUpdate, see: asked},
+		"a cancel for a later one": {sql: canceledUpdate, see: func(h *history, e *check.Evidence) {
+			h.workflow.Group.Conflict = plan.Replace
+			later := *e.World.Executions[h.id]
+			later.ID, later.Canceled, later.Status = uuid.Must(uuid.NewV7()), false, "failed"
+			e.World.Executions[later.ID] = &later
+			e.Accepted = append(e.Accepted, check.Accepted{ID: later.ID, Workflow: "chaos-1"})
+			e.Notes[later.ID] = e.Notes[h.id]
+		}},
+		"a cancel that ended nodes": {sql: "WITH x AS (" + canceledUpdate + ") UPDATE node_runs SET status = 'canceled' WHERE execution_id = $1 AND node_key = 'report'", see: asked},
 		"a cancel instead of a retry": {sql: "WITH x AS (" + canceledUpdate + ") DELETE FROM node_runs WHERE execution_id = $1 AND node_key = 'flaky' AND attempt = 2", see: func(h *history, e *check.Evidence) {
+			asked(h, e)
 			e.Notes[h.id] = slices.DeleteFunc(e.Notes[h.id], func(n check.Note) bool { return n.Node == "flaky" && n.Attempt == 2 })
 			e.World.Executions[h.id].Chunks = slices.DeleteFunc(e.World.Executions[h.id].Chunks, func(c check.Chunk) bool {
 				return !slices.ContainsFunc(e.World.Executions[h.id].NodeRuns, func(n *check.NodeRun) bool { return n.ID == c.NodeRunID })
@@ -150,6 +166,26 @@ func TestRulesFindWhatIsPlanted(t *testing.T) {
 	}
 }
 
+// asked has a client have asked for a cancel.
+func asked(_ *history, e *check.Evidence) { e.Accepted[0].Asked = true }
+
+// crowd adds an execution in the group of $1, which was claimed and ended at such times after that one's claim and end.
+func crowd(claimed, ended string) string {
+	return `WITH x AS (INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, claim, queued_at, queue_deadline_at, claimed_at,
+    concurrency_group, finished_at)
+SELECT gen_random_uuid(), organization_id, workflow_id, 1, 2, 'failed', 'api', 1, now(), now(), now(), concurrency_group, finished_at + ` + ended + `
+FROM executions WHERE id = $1 RETURNING id, finished_at)
+INSERT INTO execution_events (day, execution_id, seq, time, type, data)
+SELECT v.day, x.id, 1, CASE WHEN ` + claimed + ` > '0' THEN v.time + ` + claimed + ` ELSE (SELECT finished_at FROM executions WHERE id = $1) END, 'execution.claimed', '{"claim":1}'
+FROM x, execution_events v WHERE v.execution_id = $1 AND v.seq = 2`
+}
+
+// inGroup puts $1 into the table.
+func inGroup(into string) string {
+	return `WITH g AS (INSERT INTO concurrency_groups (id, organization_id, name, max_running)
+SELECT gen_random_uuid(), organization_id, concurrency_group, 1 FROM executions WHERE id = $1 RETURNING id) INSERT INTO ` + into + " FROM g"
+}
+
 // workflow has a node of every kind that matters to the rules.
 func workflow() *plan.Workflow {
 	return &plan.Workflow{
@@ -181,9 +217,10 @@ func newHistory(t *testing.T, pool *pgxpool.Pool) *history {
 	t.Helper()
 	organization, workflowID := pgtest.Workflow(t, pool)
 	h := &history{t: t, pool: pool, id: uuid.Must(uuid.NewV7()), workflow: workflow()}
+	h.workflow.Group = &plan.Group{Name: "group-" + h.id.String(), Limit: 1, Conflict: plan.Queue}
 	pgtest.Exec(t, pool, "UPDATE workflows SET slug = 'chaos-1' WHERE id = $1", workflowID)
-	pgtest.Exec(t, pool, `INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, claim, queued_at, queue_deadline_at, claimed_at, finished_at)
-VALUES ($1, $2, $3, 1, 1, 'failed', 'api', 3, now(), now(), now(), now() + interval '10 minutes')`, h.id, organization, workflowID)
+	pgtest.Exec(t, pool, `INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, claim, queued_at, queue_deadline_at, claimed_at, finished_at, concurrency_group)
+VALUES ($1, $2, $3, 1, 1, 'failed', 'api', 3, now(), now(), now(), now() + interval '10 minutes', $4)`, h.id, organization, workflowID, h.workflow.Group.Name)
 	pgtest.Exec(t, pool, "INSERT INTO execution_data (execution_id, inputs) VALUES ($1, '{}')", h.id)
 	pgtest.Exec(t, pool, "INSERT INTO sandboxes (id, execution_id, provider, host, provider_id, state, claim, ended_at) VALUES (gen_random_uuid(), $1, 'local', 'h', 'p1', 'destroyed', 1, now())", h.id)
 	for _, claim := range []string{"1", "3"} {
@@ -269,6 +306,7 @@ func (h *history) noted(key string, attempt int, words ...string) {
 func (h *history) only(w *check.World) *check.World {
 	others := func(id uuid.UUID) bool { return id != h.id }
 	maps.DeleteFunc(w.Executions, func(id uuid.UUID, _ *check.Execution) bool { return others(id) })
+	w.Crowds = slices.DeleteFunc(w.Crowds, func(c check.Crowd) bool { return c.Group != h.workflow.Group.Name })
 	w.Queued = slices.DeleteFunc(w.Queued, others)
 	w.Sandboxes = slices.DeleteFunc(w.Sandboxes, func(s check.Sandbox) bool { return others(s.ExecutionID) })
 	return w

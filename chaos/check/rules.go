@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+
+	"foundry/chaos/plan"
 )
 
 // rule looks for one kind of violation; say reports one.
@@ -29,6 +31,7 @@ func rules() []rule {
 		{"cancel", cancel},
 		{"decisions", decisions},
 		{"claims", claims},
+		{"groups", groups},
 		{"sandboxes", sandboxes},
 		{"leftovers", leftovers},
 		{"misplaced", misplaced},
@@ -91,20 +94,56 @@ func rest(e *Evidence, say func(string, ...any)) {
 		}
 	}
 	for _, id := range e.World.Queued {
-		say("execution %s is still in the queue or among the timers", id)
+		say("execution %s is still in the queue, among the timers or in a group", id)
 	}
 }
 
-// cancel: what was answered with success has come true.
+// cancel: what was answered with success has come true, and nothing was canceled that nobody has asked to.
 func cancel(e *Evidence, say func(string, ...any)) {
+	asked := map[uuid.UUID]bool{}
 	for _, a := range e.Accepted {
+		asked[a.ID] = a.Asked || a.Canceled
 		if x := e.World.Executions[a.ID]; a.Canceled && x != nil && x.Status != "canceled" {
 			say("the cancel of execution %s was accepted, and it is %s", a.ID, x.Status)
 		}
 	}
 	for _, x := range e.World.Executions {
-		if x.Status == "canceled" && !x.Canceled {
+		switch {
+		case x.Status == "canceled" && !x.Canceled:
 			say("execution %s is canceled without a request", x.ID)
+		case x.Canceled && !asked[x.ID] && !e.replaced(x):
+			say("execution %s was requested to end by nobody", x.ID)
+		}
+	}
+}
+
+// replaced reports whether an execution may have been canceled for a later one of its group.
+func (e *Evidence) replaced(x *Execution) bool {
+	for _, other := range e.World.Executions {
+		w := e.Workflows[other.Workflow]
+		if x.Group != "" && other.Group == x.Group && w != nil && w.Group != nil && w.Group.Conflict == plan.Replace && other.ID.String() > x.ID.String() {
+			return true
+		}
+	}
+	return false
+}
+
+// groups: executions are in the group that their workflow names, and no group was ever fuller than its limit.
+func groups(e *Evidence, say func(string, ...any)) {
+	limits := map[string]int{}
+	for _, x := range e.World.Executions {
+		w, name := e.Workflows[x.Workflow], ""
+		if w != nil && w.Group != nil {
+			name = w.Group.Name
+			limits[name] = w.Group.Limit
+		}
+		if w != nil && x.Group != name {
+			say("execution %s is in the group %q, not in %q", x.ID, x.Group, name)
+		}
+	}
+	for _, crowd := range e.World.Crowds {
+		if limit, ok := limits[crowd.Group]; ok && crowd.Most > limit {
+			say("%d executions were in the group %s at one time, which has room for %d", crowd.Most, crowd.Group, limit)
 		}
 	}
 }

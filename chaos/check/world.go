@@ -15,13 +15,21 @@ import (
 type World struct {
 	Executions map[uuid.UUID]*Execution
 	Sandboxes  []Sandbox
-	Queued     []uuid.UUID // executions with a row in the queue or among the timers
+	Queued     []uuid.UUID // executions with a row in the queue, among the timers, or in a concurrency group
+	Crowds     []Crowd
+}
+
+// Crowd is how full a concurrency group has been at most, in committed time: from the first claim of an execution in it to its end.
+type Crowd struct {
+	Group string
+	Most  int
 }
 
 // Execution is an execution with its history.
 type Execution struct {
 	ID         uuid.UUID
 	Workflow   string // slug
+	Group      string // the concurrency group, empty without one
 	Status     string
 	Claim      int64
 	FinishedAt *time.Time
@@ -90,7 +98,7 @@ func Load(ctx context.Context, pool *pgxpool.Pool) (*World, error) {
 	w := &World{Executions: map[uuid.UUID]*Execution{}}
 	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		for _, load := range []func(context.Context, pgx.Tx) error{
-			w.loadExecutions, w.loadNodeRuns, w.loadEvents, w.loadChunks, w.loadReads, w.loadSandboxes, w.loadQueued,
+			w.loadExecutions, w.loadNodeRuns, w.loadEvents, w.loadChunks, w.loadReads, w.loadSandboxes, w.loadQueued, w.loadCrowds,
 		} {
 			if err := load(ctx, tx); err != nil {
 				return err
@@ -121,11 +129,11 @@ func each(ctx context.Context, tx pgx.Tx, sql string, scan func(pgx.Rows) error)
 
 func (w *World) loadExecutions(ctx context.Context, tx pgx.Tx) error {
 	const sql = `
-SELECT e.id, w.slug, e.status, e.claim, e.finished_at, e.cancel_requested_at IS NOT NULL, e.deadline_passed_at IS NOT NULL, d.outputs, COALESCE(d.error->>'code', '')
+SELECT e.id, w.slug, COALESCE(e.concurrency_group, ''), e.status, e.claim, e.finished_at, e.cancel_requested_at IS NOT NULL, e.deadline_passed_at IS NOT NULL, d.outputs, COALESCE(d.error->>'code', '')
 FROM executions e JOIN workflows w ON w.id = e.workflow_id JOIN execution_data d ON d.execution_id = e.id`
 	return each(ctx, tx, sql, func(rows pgx.Rows) error {
 		e := &Execution{}
-		err := rows.Scan(&e.ID, &e.Workflow, &e.Status, &e.Claim, &e.FinishedAt, &e.Canceled, &e.Deadline, &e.Outputs, &e.Failure.Code)
+		err := rows.Scan(&e.ID, &e.Workflow, &e.Group, &e.Status, &e.Claim, &e.FinishedAt, &e.Canceled, &e.Deadline, &e.Outputs, &e.Failure.Code)
 		w.Executions[e.ID] = e
 		return err
 	})
@@ -196,11 +204,34 @@ func (w *World) loadSandboxes(ctx context.Context, tx pgx.Tx) error {
 }
 
 func (w *World) loadQueued(ctx context.Context, tx pgx.Tx) error {
-	const sql = "SELECT execution_id FROM execution_queue UNION SELECT execution_id FROM execution_timers"
+	const sql = `
+SELECT execution_id FROM execution_queue UNION SELECT execution_id FROM execution_timers
+UNION SELECT execution_id FROM concurrency_slots UNION SELECT execution_id FROM concurrency_waiters`
 	return each(ctx, tx, sql, func(rows pgx.Rows) error {
 		var id uuid.UUID
 		err := rows.Scan(&id)
 		w.Queued = append(w.Queued, id)
+		return err
+	})
+}
+
+// loadCrowds counts in the order of the times: an end before a begin at the same one. A claim's event has the time of its writing, after the
+// admission was committed; an end has that of its transaction's begin, before it frees the place. So none seems to overlap that does not.
+func (w *World) loadCrowds(ctx context.Context, tx pgx.Tx) error {
+	const sql = `
+WITH held AS (
+    SELECT e.concurrency_group AS name, c.began, COALESCE(e.finished_at, 'infinity') AS ended
+    FROM executions e
+    JOIN (SELECT execution_id, min(time) AS began FROM execution_events WHERE type = 'execution.claimed' GROUP BY execution_id) AS c ON c.execution_id = e.id
+    WHERE e.concurrency_group IS NOT NULL
+), changes AS (
+    SELECT name, began AS at, 1 AS change FROM held UNION ALL SELECT name, ended, -1 FROM held
+)
+SELECT name, max(inside)::int FROM (SELECT name, sum(change) OVER (PARTITION BY name ORDER BY at, change) AS inside FROM changes) AS x GROUP BY name ORDER BY name`
+	return each(ctx, tx, sql, func(rows pgx.Rows) error {
+		var crowd Crowd
+		err := rows.Scan(&crowd.Group, &crowd.Most)
+		w.Crowds = append(w.Crowds, crowd)
 		return err
 	})
 }

@@ -14,7 +14,25 @@ type Workflow struct {
 	Nodes  []Node // in topological order; the last is a report that always runs
 	Secret string // the value of SecretKey, empty without one
 	Output string // the node whose value is the output "result"
+	Group  *Group // nil: it is in none
 }
+
+// Group is the concurrency group of a workflow. All workflows that name one agree about its limit.
+type Group struct {
+	Name     string
+	Limit    int
+	Conflict Conflict
+}
+
+// Conflict is what becomes of an execution that finds no room in its group.
+type Conflict string
+
+// The ways out of a conflict.
+const (
+	Queue   Conflict = "queue"
+	Replace Conflict = "cancel-running"
+	Refuse  Conflict = "reject"
+)
 
 // SecretKey is the one secret that a workflow may have.
 const SecretKey = "CHAOS_TOKEN"
@@ -65,6 +83,8 @@ type Shape struct {
 	Duration time.Duration // of one command, about, at most
 	// Parking adds nodes that wait for people and times.
 	Parking bool
+	// Groups puts some workflows into concurrency groups.
+	Groups bool
 }
 
 // New returns the n-th workflow of a seed.
@@ -83,6 +103,9 @@ func New(seed uint64, n int, shape Shape) Workflow {
 		report.Needs = append(report.Needs, w.Nodes[i].Key)
 	}
 	w.Nodes = append(w.Nodes, report)
+	if shape.Groups && g.oneIn(3) {
+		w.Group = g.group()
+	}
 	return w
 }
 
@@ -116,6 +139,19 @@ func (g generator) kind(first bool) Kind {
 			return w.kind
 		}
 	}
+}
+
+// group is one of three, whose limits are 1, 2 and 3.
+func (g generator) group() *Group {
+	limit := g.between(1, 3)
+	group := Group{Name: fmt.Sprintf("group-%d", limit), Limit: limit, Conflict: Queue}
+	switch g.IntN(8) {
+	case 0:
+		group.Conflict = Replace
+	case 1, 2:
+		group.Conflict = Refuse
+	}
+	return &group
 }
 
 func (g generator) node(i int, w *Workflow) Node {

@@ -16,12 +16,14 @@ import (
 	"foundry/internal/workflow"
 )
 
-func shape() plan.Shape { return plan.Shape{Nodes: 7, Duration: 3 * time.Second, Parking: true} }
+func shape() plan.Shape {
+	return plan.Shape{Nodes: 7, Duration: 3 * time.Second, Parking: true, Groups: true}
+}
 
 func TestSeedsMakeWorkflows(t *testing.T) {
 	t.Parallel()
 	kinds := map[plan.Kind]int{}
-	secrets := 0
+	secrets, conflicts := 0, map[plan.Conflict]int{}
 	for n := range 400 {
 		w := plan.New(7, n, shape())
 		for i := range w.Nodes {
@@ -32,6 +34,9 @@ func TestSeedsMakeWorkflows(t *testing.T) {
 		}
 		if again := plan.New(7, n, shape()); cmp.Diff(w, again) != "" {
 			t.Fatalf("one seed makes two workflows:\n%s", cmp.Diff(w, again))
+		}
+		if w.Group != nil {
+			conflicts[w.Group.Conflict]++
 		}
 		text := w.Text(plan.Place{Ledger: "/ledger", Volume: "ledger"})
 		if _, diagnostics := workflow.Compile([]byte(text)); diagnostics.Failed() {
@@ -46,6 +51,11 @@ func TestSeedsMakeWorkflows(t *testing.T) {
 	} {
 		if kinds[kind] == 0 {
 			t.Errorf("no node is %s", kind)
+		}
+	}
+	for _, conflict := range []plan.Conflict{plan.Queue, plan.Replace, plan.Refuse} {
+		if conflicts[conflict] == 0 {
+			t.Errorf("no workflow has a group with %s", conflict)
 		}
 	}
 	if secrets == 0 {

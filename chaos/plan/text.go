@@ -21,6 +21,9 @@ func (w *Workflow) Text(place Place) string {
 	if place.Volume != "" {
 		fmt.Fprintf(&b, "sandbox: { volumes: [{ name: %s, path: %s }] }\n", place.Volume, place.Ledger)
 	}
+	if g := w.Group; g != nil {
+		fmt.Fprintf(&b, "concurrency: { group: %s, limit: %d, on-conflict: %s }\n", g.Name, g.Limit, g.Conflict)
+	}
 	b.WriteString("nodes:\n")
 	for i := range w.Nodes {
 		w.write(&b, &w.Nodes[i])
