@@ -70,6 +70,18 @@ SELECT (SELECT count(*) FROM concurrency_slots s WHERE s.group_id = @id)::int AS
 SELECT e.id, e.number, wf.slug AS workflow_slug FROM concurrency_slots s JOIN executions e ON e.id = s.execution_id JOIN workflows wf ON wf.id = e.workflow_id
 WHERE s.group_id = @id ORDER BY e.id LIMIT @lim;
 
+-- name: GroupHeldByParent :one
+-- Under the group's lock: the nearest execution above, parent or higher, that has a slot. No row: none has.
+-- Index: executions_pkey, concurrency_slots_pkey.
+WITH RECURSIVE above AS (
+    SELECT e.id, e.parent_execution_id, 1 AS height FROM executions e WHERE e.id = @parent_execution_id
+    UNION ALL
+    SELECT e.id, e.parent_execution_id, a.height + 1 FROM above a JOIN executions e ON e.id = a.parent_execution_id
+)
+SELECT e.id, e.number, wf.slug AS workflow_slug
+FROM above a JOIN concurrency_slots s ON s.execution_id = a.id JOIN executions e ON e.id = a.id JOIN workflows wf ON wf.id = e.workflow_id
+WHERE s.group_id = @group_id ORDER BY a.height LIMIT 1;
+
 -- name: GroupOfWaiter :one
 -- What a blocked execution waits for, and how many of those that are not paused go first, counted to 1,001. No row: it is not blocked.
 -- Index: concurrency_waiters_pkey, concurrency_waiters_order.

@@ -10,10 +10,10 @@ WITH workflow AS (
     RETURNING workflows.id, organization_id, last_number, paused_at IS NOT NULL AS paused
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
-        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from, concurrency_group)
+        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from, concurrency_group, parent_execution_id)
     SELECT @id, w.organization_id, w.id, @workflow_version, w.last_number, 'queued', @source, @actor, @priority, sqlc.narg('timeout_ms'),
         1, now(), now() + make_interval(secs => @queue_timeout_seconds::float8), sqlc.narg('rerun_of'), sqlc.narg('sandbox_from'),
-        sqlc.narg('concurrency_group')
+        sqlc.narg('concurrency_group'), sqlc.narg('parent_execution_id')
     FROM workflow w
     RETURNING id, number, priority, queued_at
 ), stored AS (

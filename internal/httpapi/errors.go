@@ -184,7 +184,7 @@ func statusOf(code errs.Code) int {
 	case methodNotAllowed:
 		return http.StatusMethodNotAllowed
 	case errs.Conflict, errs.Finished, errs.StaleClaim, queue.AlreadyDecided, queue.NotWaiting, queue.CancelRequested,
-		queue.NotFinished, queue.SandboxNotAvailable, queue.GroupConflict, sandboxInUse:
+		queue.NotFinished, queue.SandboxNotAvailable, queue.GroupConflict, queue.GroupHeldByParent, sandboxInUse:
 		return http.StatusConflict
 	case errs.Expired:
 		return http.StatusGone

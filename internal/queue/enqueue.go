@@ -27,13 +27,15 @@ type Request struct {
 	WorkflowID     uuid.UUID
 	Version        int
 	Source         execution.Source
-	Actor          string                     // the name of who asks; may be empty
-	Priority       int                        // -10…10
-	Inputs         json.RawMessage            // a JSON object with the defaults filled in
-	Timeout        time.Duration              // from the first claim; 0 is none
-	QueueTimeout   time.Duration              // the longest wait for the first claim
-	Group          *workflow.Group            // that it enters; nil without one
-	Once           *idempotency.Guard[Queued] // nil: every time. Enqueue only
+	Actor          string          // the name of who asks; may be empty
+	Priority       int             // -10…10
+	Inputs         json.RawMessage // a JSON object with the defaults filled in
+	Timeout        time.Duration   // from the first claim; 0 is none
+	QueueTimeout   time.Duration   // the longest wait for the first claim
+	Group          *workflow.Group // that it enters; nil without one
+	// ParentExecutionID is whose node runs it; zero for none. It enters no group that the parent, or one above it, has a slot in.
+	ParentExecutionID uuid.UUID
+	Once              *idempotency.Guard[Queued] // nil: every time. Enqueue only
 }
 
 // Full is the code of an execution that is refused because as many of its workflow are queued as may be.
@@ -49,7 +51,7 @@ type Queued struct {
 // Enqueue admits an execution: when it returns nil, the execution is durable, and ready or waiting for its group. It is one
 // transaction, and workers are woken with it or, if they have just been woken, within 5 ms. What it is to replace in its group gets a cancel
 // afterwards, here and again by CancelSuperseded. errs.NotFound when the organization has no such workflow, Full when as many of it are queued
-// as may be, GroupConflict.
+// as may be, GroupConflict, GroupHeldByParent.
 func (s *Store) Enqueue(ctx context.Context, r Request) (Queued, error) {
 	n, err := newcomerOf(r)
 	if err != nil {
@@ -207,6 +209,9 @@ func newcomerOf(r Request) (*newcomer, error) {
 	n.Day = execution.Day(n.ID)
 	if r.Timeout > 0 {
 		n.TimeoutMs = new(max(r.Timeout.Milliseconds(), 1))
+	}
+	if r.ParentExecutionID != uuid.Nil {
+		n.ParentExecutionID = &r.ParentExecutionID
 	}
 	if g := r.Group; g != nil {
 		n.ConcurrencyGroup, n.GroupID = &g.Name, new(GroupID(r.OrganizationID, g.Name))

@@ -2,11 +2,13 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"foundry/internal/errs"
 	"foundry/internal/postgres/dbsqlc"
@@ -15,6 +17,9 @@ import (
 
 // GroupConflict is the code of an execution that is refused because its concurrency group has no room, and it is not to wait.
 const GroupConflict errs.Code = "group_conflict"
+
+// GroupHeldByParent is the code of an execution that is refused because one that waits for its end has a slot in its group: it might wait for ever.
+const GroupHeldByParent errs.Code = "group_held_by_parent"
 
 // holdersNamed is how many holders of a group a refusal names.
 const holdersNamed = 3
@@ -52,8 +57,19 @@ func some(ids []uuid.UUID) []uuid.UUID {
 	return append([]uuid.UUID{}, ids...)
 }
 
-// mayEnter returns GroupConflict for one that is not to wait and would have to. Nobody is overtaken: who waits counts too.
+// mayEnter returns GroupHeldByParent for one whose parent, or one above it, is in the group, whatever the limit, and GroupConflict for one
+// that is not to wait and would have to. Nobody is overtaken: who waits counts too.
 func (n *newcomer) mayEnter(ctx context.Context, q *dbsqlc.Queries) error {
+	if n.ParentExecutionID != nil {
+		above, err := q.GroupHeldByParent(ctx, *n.GroupID, *n.ParentExecutionID)
+		if err == nil {
+			return errs.E(GroupHeldByParent, "The concurrency group %q is held by %s #%d (%s), which waits for this execution; it would never have room.",
+				n.group.Name, above.WorkflowSlug, above.Number, above.ID)
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+	}
 	if n.group.OnConflict != workflow.ConflictReject {
 		return nil
 	}

@@ -432,3 +432,42 @@ func TestUnusedGroupsAreSwept(t *testing.T) {
 	release()
 	b.wantGroup("c", list{<-entered}, list{})
 }
+
+// TestGroupOfAParent: a child never waits for who waits for it.
+func TestGroupOfAParent(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	defer b.check()
+	below := func(parent uuid.UUID) func(*queue.Request) {
+		return func(r *queue.Request) { r.Source, r.ParentExecutionID = execution.FromExecution, parent }
+	}
+	top := b.enqueue(grouped("a", 3))
+	middle := b.enqueue(grouped("b", 1), below(top))
+	if parent := pgtest.Get[uuid.UUID](t, b.pool, "SELECT parent_execution_id FROM executions WHERE id = $1", middle); parent != top {
+		t.Errorf("its parent is %s", parent)
+	}
+	for group, holder := range map[string]uuid.UUID{"a": top, "b": middle} {
+		for _, onConflict := range []workflow.OnConflict{workflow.ConflictQueue, workflow.ConflictCancelRunning, workflow.ConflictReject} {
+			r := b.request()
+			grouped(group, 3, onConflict)(&r)
+			below(middle)(&r)
+			_, err := b.queue.Enqueue(t.Context(), r)
+			wantCode(t, err, queue.GroupHeldByParent)
+			if !strings.Contains(errs.MessageOf(err, ""), holder.String()) {
+				t.Errorf("%v does not name %s", err, holder)
+			}
+		}
+	}
+	if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM executions"); n != 2 {
+		t.Errorf("%d executions", n)
+	}
+	free := b.enqueue(grouped("c", 1), below(middle))
+	b.wantGroup("c", list{free}, list{})
+	// One that is not above waits like any other.
+	beside := b.enqueue(grouped("b", 1), below(top))
+	b.wantGroup("b", list{middle}, list{beside})
+	b.cancel(middle)
+	b.wantGroup("b", list{beside}, list{})
+	again := b.enqueue(grouped("b", 1), below(free))
+	b.wantGroup("b", list{beside}, list{again})
+}

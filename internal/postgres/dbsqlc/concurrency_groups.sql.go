@@ -101,6 +101,32 @@ func (q *Queries) GroupEnter(ctx context.Context, arg GroupEnterParams) error {
 	return err
 }
 
+const groupHeldByParent = `-- name: GroupHeldByParent :one
+WITH RECURSIVE above AS (
+    SELECT e.id, e.parent_execution_id, 1 AS height FROM executions e WHERE e.id = $2
+    UNION ALL
+    SELECT e.id, e.parent_execution_id, a.height + 1 FROM above a JOIN executions e ON e.id = a.parent_execution_id
+)
+SELECT e.id, e.number, wf.slug AS workflow_slug
+FROM above a JOIN concurrency_slots s ON s.execution_id = a.id JOIN executions e ON e.id = a.id JOIN workflows wf ON wf.id = e.workflow_id
+WHERE s.group_id = $1 ORDER BY a.height LIMIT 1
+`
+
+type GroupHeldByParentRow struct {
+	ID           uuid.UUID
+	Number       int64
+	WorkflowSlug string
+}
+
+// Under the group's lock: the nearest execution above, parent or higher, that has a slot. No row: none has.
+// Index: executions_pkey, concurrency_slots_pkey.
+func (q *Queries) GroupHeldByParent(ctx context.Context, groupID uuid.UUID, parentExecutionID uuid.UUID) (GroupHeldByParentRow, error) {
+	row := q.db.QueryRow(ctx, groupHeldByParent, groupID, parentExecutionID)
+	var i GroupHeldByParentRow
+	err := row.Scan(&i.ID, &i.Number, &i.WorkflowSlug)
+	return i, err
+}
+
 const groupHolders = `-- name: GroupHolders :many
 SELECT e.id, e.number, wf.slug AS workflow_slug FROM concurrency_slots s JOIN executions e ON e.id = s.execution_id JOIN workflows wf ON wf.id = e.workflow_id
 WHERE s.group_id = $1 ORDER BY e.id LIMIT $2

@@ -97,25 +97,25 @@ WITH workflow AS (
     RETURNING workflows.id, organization_id, last_number, paused_at IS NOT NULL AS paused
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
-        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from, concurrency_group)
+        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from, concurrency_group, parent_execution_id)
     SELECT $4, w.organization_id, w.id, $5, w.last_number, 'queued', $6, $7, $8, $9,
         1, now(), now() + make_interval(secs => $10::float8), $11, $12,
-        $13
+        $13, $14
     FROM workflow w
     RETURNING id, number, priority, queued_at
 ), stored AS (
-    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $14 FROM execution e
+    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $15 FROM execution e
 ), place AS (
     INSERT INTO execution_queue (execution_id, run_order, paused)
     SELECT e.id, e.queued_at - e.priority * interval '5 minutes', w.paused FROM execution e, workflow w
-    WHERE $15::uuid IS NULL
+    WHERE $16::uuid IS NULL
 ), blocked AS (
     INSERT INTO concurrency_waiters (execution_id, group_id, run_order, paused, cancels)
-    SELECT e.id, $15, e.queued_at - e.priority * interval '5 minutes', w.paused, $16::boolean FROM execution e, workflow w
-    WHERE $15::uuid IS NOT NULL
+    SELECT e.id, $16, e.queued_at - e.priority * interval '5 minutes', w.paused, $17::boolean FROM execution e, workflow w
+    WHERE $16::uuid IS NOT NULL
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
-    SELECT $17, e.id, 1, 'execution.queued', $18::jsonb || jsonb_build_object('number', e.number) FROM execution e
+    SELECT $18, e.id, 1, 'execution.queued', $19::jsonb || jsonb_build_object('number', e.number) FROM execution e
 )
 SELECT number, queued_at FROM execution
 `
@@ -134,6 +134,7 @@ type ExecutionEnqueueParams struct {
 	RerunOf             *uuid.UUID
 	SandboxFrom         *uuid.UUID
 	ConcurrencyGroup    *string
+	ParentExecutionID   *uuid.UUID
 	Inputs              []byte
 	GroupID             *uuid.UUID
 	Cancels             bool
@@ -165,6 +166,7 @@ func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueuePara
 		arg.RerunOf,
 		arg.SandboxFrom,
 		arg.ConcurrencyGroup,
+		arg.ParentExecutionID,
 		arg.Inputs,
 		arg.GroupID,
 		arg.Cancels,
