@@ -249,3 +249,63 @@ func TestGroupCrashes(t *testing.T) {
 		b.wantGroup(point, list{waiter}, list{})
 	}
 }
+
+// TestWhoWaitsIsAdmittedAndLeaves has an admission be committed right when the one that is admitted ends: its end waits for that, and leaves neither a
+// slot nor a place in the queue.
+func TestWhoWaitsIsAdmittedAndLeaves(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	defer b.check()
+	for name, end := range map[string]func(waiter uuid.UUID) error{
+		"cancel":   func(waiter uuid.UUID) error { return b.queue.Cancel(t.Context(), b.org, waiter, "ann") },
+		"deadline": func(uuid.UUID) error { _, err := b.queue.PassDeadlines(t.Context()); return err },
+		"pause":    func(uuid.UUID) error { b.pause(true); return nil },
+	} {
+		b.enqueue(grouped(name, 1))
+		waiter := b.enqueue(grouped(name, 1), func(r *queue.Request) { r.QueueTimeout = time.Nanosecond })
+		group := queue.GroupID(b.org, name)
+		tx, err := b.pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, move := range []string{
+			"UPDATE concurrency_groups SET max_running = 2 WHERE id = $2 AND $1::uuid IS NOT NULL",
+			"DELETE FROM concurrency_waiters WHERE execution_id = $1 AND group_id = $2",
+			"INSERT INTO concurrency_slots (execution_id, group_id) VALUES ($1, $2)",
+			"INSERT INTO execution_queue (execution_id, run_order) SELECT $1, now() WHERE $2::uuid IS NOT NULL",
+		} {
+			if _, err := tx.Exec(t.Context(), move, waiter, group); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- end(waiter) }()
+		b.awaitLock()
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		b.check()
+		if x := b.get(waiter); name != "pause" && !x.Status.Terminal() {
+			t.Errorf("%s: it is %s", name, x.Status)
+		}
+		b.pause(false)
+	}
+}
+
+// awaitLock waits until somebody waits for a row.
+func (b *testBundle) awaitLock() {
+	b.t.Helper()
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for pgtest.Get[int](b.t, b.pool, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 0 {
+		select {
+		case <-deadline:
+			b.t.Fatal("nobody waits for a lock")
+		case <-tick.C:
+		}
+	}
+}
