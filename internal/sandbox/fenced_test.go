@@ -54,6 +54,10 @@ func fencedCalls() map[string]func(context.Context, sandbox.Provider, sandbox.Sa
 			_, err := with(sb).Seal(ctx, uuid.New())
 			return err
 		},
+		"shim.list": func(ctx context.Context, _ provider, sb box) error {
+			_, err := with(sb).ListArtifacts(ctx, uuid.New())
+			return err
+		},
 		"shim.tail": func(ctx context.Context, _ provider, sb box) error { _, err := with(sb).Tail(ctx, nil, 0); return err },
 		"shim.signal": func(ctx context.Context, _ provider, sb box) error {
 			_, err := with(sb).Signal(ctx, uuid.New(), shim.TERM)
@@ -183,7 +187,7 @@ func TestFenceWithoutPermit(t *testing.T) {
 	}
 	for operation, call := range fencedCalls() {
 		inner.calls = nil
-		if err := call(t.Context(), p, sb); err != nil || len(inner.calls) != 1 || !inner.deadline.IsZero() && operation != "shim.tail" {
+		if err := call(t.Context(), p, sb); err != nil || len(inner.calls) != 1 || !inner.deadline.IsZero() && operation != "shim.tail" && operation != "shim.list" {
 			t.Errorf("%s: %v, calls %q until %v", operation, err, inner.calls, inner.deadline)
 		}
 	}

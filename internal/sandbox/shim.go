@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"slices"
 	"strconv"
@@ -88,11 +89,25 @@ func (s *Shim) Signal(ctx context.Context, nodeRun uuid.UUID, signal shim.Signal
 // are where to go on in the output files, or shim.Done; a directory that is not named is told
 // from 0, unless somebody has said Done to it.
 func (s *Shim) Tail(ctx context.Context, offsets map[uuid.UUID]int64, wait time.Duration) (shim.TailResult, error) {
-	argv := []string{"tail", s.info.ShimRoot, "--wait", wait.String()}
+	return s.tail(ctx, []string{"tail", s.info.ShimRoot, "--wait", wait.String()}, offsets, nil, wait)
+}
+
+// Watch is Tail that tells of new checkpoints too. stamps are those that were told before. The shim must speak
+// protocol 2, which its answers to Tail say.
+func (s *Shim) Watch(ctx context.Context, offsets, stamps map[uuid.UUID]int64, wait time.Duration) (shim.TailResult, error) {
+	return s.tail(ctx, []string{"tail", s.info.ShimRoot, "--checkpoints", "--wait", wait.String()}, offsets, stamps, wait)
+}
+
+func (s *Shim) tail(ctx context.Context, argv []string, offsets, stamps map[uuid.UUID]int64, wait time.Duration) (shim.TailResult, error) {
+	options := len(argv)
 	for id, offset := range offsets {
-		argv = append(argv, id.String()+":"+strconv.FormatInt(offset, 10))
+		arg := id.String() + ":" + strconv.FormatInt(offset, 10)
+		if stamp := stamps[id]; stamp != 0 {
+			arg += ":" + strconv.FormatInt(stamp, 10)
+		}
+		argv = append(argv, arg)
 	}
-	slices.Sort(argv[4:])
+	slices.Sort(argv[options:])
 	ctx, cancel := context.WithTimeout(ctx, wait+tailSlack)
 	defer cancel()
 
@@ -123,6 +138,50 @@ func (s *Shim) ReadFrames(ctx context.Context, nodeRun uuid.UUID, offset, limit 
 		err = errs.E(errs.Internal, "The stored output is damaged.").Because(err)
 	}
 	return frames, offset + int64(n), err
+}
+
+// listTimeout is how long the shim may take to read and hash what a command has left.
+const listTimeout = 2 * time.Minute
+
+// ListArtifacts lists what a node run has left in its artifacts folder. A shim that refuses is errs.Invalid.
+func (s *Shim) ListArtifacts(ctx context.Context, nodeRun uuid.UUID) (shim.ListResult, error) {
+	return s.list(ctx, "list", s.Dir(nodeRun), "artifacts")
+}
+
+// ListCheckpoint lists the newest checkpoint of a node run that appeared after another one, or at all for an empty name. While the command
+// runs, settled leaves alone those of the last moment, so that no other one can take a place before what is listed.
+func (s *Shim) ListCheckpoint(ctx context.Context, nodeRun uuid.UUID, appeared int64, name string, settled bool) (shim.ListResult, error) {
+	argv := []string{"list", s.Dir(nodeRun), "checkpoint"}
+	if settled {
+		argv = append(argv, "--settled")
+	}
+	if name != "" {
+		argv = append(argv, "--after", strconv.FormatInt(appeared, 10)+":"+name)
+	}
+	return s.list(ctx, argv...)
+}
+
+func (s *Shim) list(ctx context.Context, argv ...string) (shim.ListResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	var r shim.ListResult
+	if err := s.run(ctx, nil, argv, &r); err != nil {
+		return shim.ListResult{}, err
+	}
+	if r.Error != "" {
+		return shim.ListResult{}, errs.E(errs.Invalid, "The shim could not list what the command has left.").Because(errors.New(r.Error))
+	}
+	return r, nil
+}
+
+// ReadLeft reads a file that was listed: folder is shim.ArtifactsDir or shim.CheckpointDir. Its errors are those of Sandbox.ReadFile.
+func (s *Shim) ReadLeft(ctx context.Context, nodeRun uuid.UUID, folder, name string, offset, limit int64) ([]byte, error) {
+	return s.sb.ReadFile(ctx, path.Join(s.Dir(nodeRun), folder, name), offset, limit)
+}
+
+// PutRestored puts a file of a checkpoint to where a start finds it, whose spec names the first part of the path (shim.Spec.Restore).
+func (s *Shim) PutRestored(ctx context.Context, nodeRun uuid.UUID, name string, content io.Reader, mode uint32) error {
+	return s.sb.PutFile(ctx, path.Join(s.Dir(nodeRun), shim.RestoreDir, name), content, mode)
 }
 
 func (s *Shim) call(ctx context.Context, env []string, argv ...string) (shim.Result, error) {

@@ -21,6 +21,7 @@ func collect(d directory, spec Spec, exit *Exit) {
 	default:
 		exit.Outputs = outputs
 	}
+	exit.HasArtifacts, exit.HasCheckpoints = holds(d.file(ArtifactsDir), false), holds(d.file(CheckpointDir), true)
 	summary, size, err := readCapped(d.file(summaryFile), spec.SummaryLimit)
 	if err == nil {
 		exit.Summary = summary

@@ -7,7 +7,8 @@
 //	shim start DIR                       run DIR/spec.json, once
 //	shim seal DIR                        make sure that nothing can be started any more
 //	shim signal DIR TERM|KILL…           end the command
-//	shim tail ROOT [--wait D] [NAME:OFFSET…]   follow all directories of ROOT
+//	shim tail ROOT [--wait D] [--checkpoints] [NAME:OFFSET[:STAMP]…]   follow all directories of ROOT
+//	shim list DIR artifacts|checkpoint   what the command has left, with hashes
 //	shim version
 //
 // Each prints one JSON line (wire.go) and exits with 0, or with 1 and a line that has an error.
@@ -33,6 +34,7 @@
 //	DIR/spec.json       what to run; put there before the start
 //	DIR/lock started control output exit.json done supervisor.log
 //	DIR/files/          what the command sees: script, output, summary, artifacts/, checkpoints/
+//	DIR/restore/        a checkpoint for the command, moved into its checkpoints by the start
 //
 // # Processes
 //
@@ -43,6 +45,11 @@
 // command's orphans (subreaper; pid 1 behind an isolation), so that all are gone when exit.json appears.
 // TERM goes to the command's group, KILL follows after the grace. The environment of the
 // start call, as EscapeEnv wrote it, becomes the command's in memory, by way of pipes.
+//
+// # Protocol
+//
+// 2 added list, the stamps of tail, Spec.Restore and Exit's HasArtifacts and HasCheckpoints. With a shim of 1 a worker collects nothing: it asks for
+// what is new only of a shim whose answers say 2, and the others ignore what they do not know.
 //
 // # Failure cases
 //
@@ -66,5 +73,6 @@
 //   - A command leaves a link, a fifo or too much where its outputs should be: outputs_error.
 //   - A process outside of the command holds its pipe: the supervisor stops reading a second after
 //     it has killed all that it can.
+//   - A command leaves links, devices, odd names or too much among its files: list leaves them out and says so; links lead nowhere.
 //   - A tail's answer is lost: offsets are the caller's, so it asks again.
 package shim

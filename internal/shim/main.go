@@ -17,7 +17,7 @@ import (
 // the exit code: 0 when that line is an answer, 1 when it tells why there is none, 2 for usage.
 func Main(args []string, stdin io.Reader, stdout io.Writer) int {
 	if len(args) == 0 {
-		return answer(stdout, Result{Error: "usage: shim start|seal|signal|tail|version"}, 2)
+		return answer(stdout, Result{Error: "usage: shim start|seal|signal|tail|list|version"}, 2)
 	}
 	switch name, rest := args[0], args[1:]; {
 	case name == "start" && len(rest) == 1:
@@ -28,6 +28,8 @@ func Main(args []string, stdin io.Reader, stdout io.Writer) int {
 		return answerState(stdout, func(d directory) (Result, error) { return signalAll(d, rest[1:]) }, rest[0])
 	case name == "tail" && len(rest) > 0:
 		return tailMain(rest, stdout)
+	case name == "list" && len(rest) > 1:
+		return listMain(rest, stdout)
 	case name == "version" && len(rest) == 0:
 		return answer(stdout, Result{}, 0)
 	case name == "supervise" && len(rest) == 1:
@@ -35,7 +37,7 @@ func Main(args []string, stdin io.Reader, stdout io.Writer) int {
 	case name == "init" && len(rest) == 0:
 		return initMain(stdin)
 	default:
-		return answer(stdout, Result{Error: "usage: shim start DIR | seal DIR | signal DIR TERM|KILL… | tail ROOT [--wait DURATION] [NAME:OFFSET…] | version"}, 2)
+		return answer(stdout, Result{Error: "usage: shim start DIR | seal DIR | signal DIR TERM|KILL… | tail ROOT [--wait DURATION] [--checkpoints] [NAME:OFFSET[:STAMP]…] | list DIR artifacts|checkpoint [--settled] [--after NANOSECONDS:NAME] | version"}, 2)
 	}
 }
 
@@ -94,11 +96,50 @@ func tailMain(args []string, stdout io.Writer) int {
 	return print1(stdout, TailResult{Protocol: Protocol, Error: err.Error()}, 1)
 }
 
+func listMain(args []string, stdout io.Writer) int {
+	result, err := list(args)
+	if err != nil {
+		result = ListResult{Error: err.Error()}
+	}
+	result.Protocol = Protocol
+	if err != nil {
+		return print1(stdout, result, 1)
+	}
+	return print1(stdout, result, 0)
+}
+
+func list(args []string) (ListResult, error) {
+	d := directory{args[0]}
+	var after mark
+	settled := false
+	for rest := args[2:]; len(rest) > 0; rest = rest[1:] {
+		switch {
+		case rest[0] == "--settled":
+			settled = true
+		case rest[0] == "--after" && len(rest) > 1:
+			rest = rest[1:]
+			var err error
+			if after, err = parseMark(rest[0]); err != nil {
+				return ListResult{}, err
+			}
+		default:
+			return ListResult{}, fmt.Errorf("list does not know %q", rest[0])
+		}
+	}
+	switch args[1] {
+	case "artifacts":
+		return listArtifacts(d)
+	case "checkpoint":
+		return listCheckpoint(d, after, settled)
+	}
+	return ListResult{}, fmt.Errorf("list knows artifacts and checkpoint, not %q", args[1])
+}
+
 func parseTail(args []string) (*tailer, error) {
 	if len(args) == 0 {
 		return nil, errors.New("tail needs a folder")
 	}
-	t := &tailer{root: args[0], offsets: make(map[string]int64)}
+	t := &tailer{root: args[0], offsets: make(map[string]int64), stamps: make(map[string]int64)}
 	for rest := args[1:]; len(rest) > 0; rest = rest[1:] {
 		if rest[0] == "--wait" {
 			if len(rest) == 1 {
@@ -112,12 +153,28 @@ func parseTail(args []string) (*tailer, error) {
 			t.wait = wait
 			continue
 		}
-		name, text, _ := strings.Cut(rest[0], ":")
-		offset, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || offset < Done || name == "" || name != filepath.Base(name) {
-			return nil, fmt.Errorf("%q is not NAME:OFFSET", rest[0])
+		if rest[0] == "--checkpoints" {
+			t.watch = true
+			continue
 		}
-		t.offsets[name] = offset
+		if err := t.parseOffset(rest[0]); err != nil {
+			return nil, err
+		}
 	}
 	return t, nil
+}
+
+// parseOffset reads NAME:OFFSET, or NAME:OFFSET:STAMP of a directory whose checkpoints were seen.
+func (t *tailer) parseOffset(arg string) error {
+	name, numbers, _ := strings.Cut(arg, ":")
+	text, stamp, stamped := strings.Cut(numbers, ":")
+	offset, err := strconv.ParseInt(text, 10, 64)
+	if stamped && err == nil {
+		t.stamps[name], err = strconv.ParseInt(stamp, 10, 64)
+	}
+	if err != nil || offset < Done || name == "" || name != filepath.Base(name) {
+		return fmt.Errorf("%q is not NAME:OFFSET", arg)
+	}
+	t.offsets[name] = offset
+	return nil
 }

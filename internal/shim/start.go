@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -102,12 +103,27 @@ func prepare(d directory) error {
 			return err
 		}
 	}
+	if err := restore(d, spec.Restore); err != nil {
+		return err
+	}
 	for name, content := range map[string]string{scriptFile: spec.Script, outputsFile: "", summaryFile: ""} {
 		if err := writeAside(d.file(name), []byte(content), 0o600); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// restore moves a checkpoint to where the command finds it. It may have been moved before, by a start that then failed.
+func restore(d directory, name string) error {
+	if name == "" {
+		return nil
+	}
+	to := filepath.Join(d.file(CheckpointDir), name)
+	if exists(to) {
+		return nil
+	}
+	return os.Rename(filepath.Join(d.file(RestoreDir), name), to)
 }
 
 // openControl makes the fifo and opens it for both ends, so that whoever signals from now on

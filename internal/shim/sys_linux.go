@@ -2,6 +2,7 @@ package shim
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -39,6 +40,14 @@ func becomeVictim() (restore func()) {
 		return func() {}
 	}
 	return func() { _ = os.WriteFile(oomScoreFile, bytes.TrimSpace(before), 0) }
+}
+
+// changedAt is the time, in nanoseconds, at which an entry was last renamed or otherwise changed.
+func changedAt(info fs.FileInfo) int64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return stat.Ctim.Nano()
+	}
+	return info.ModTime().UnixNano()
 }
 
 // growPipe gives bursts room; a smaller pipe is slower, not wrong.

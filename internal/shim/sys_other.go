@@ -3,6 +3,7 @@
 package shim
 
 import (
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -19,6 +20,9 @@ func childAttr(ownGroup bool) *syscall.SysProcAttr {
 }
 
 func becomeVictim() (restore func()) { return func() {} }
+
+// changedAt is the time, in nanoseconds, at which the content of an entry was last changed.
+func changedAt(info fs.FileInfo) int64 { return info.ModTime().UnixNano() }
 
 func growPipe(*os.File) {}
 

@@ -16,7 +16,7 @@ const (
 	tailPollMin  = 4 * time.Millisecond
 	tailPollMax  = 15 * time.Millisecond
 	tailCollect  = 100 * time.Millisecond // a steady flow is collected for
-	tailLostPoll = 500 * time.Millisecond // between looks at a silent directory's lock
+	tailLostPoll = 500 * time.Millisecond // between looks at a silent directory's lock, and at its checkpoints
 	// A folder's time stamp is as coarse as the kernel's tick: two changes within it look like one.
 	stampSlack = 50 * time.Millisecond
 )
@@ -26,6 +26,8 @@ type tailer struct {
 	root    string
 	wait    time.Duration
 	offsets map[string]int64 // as the caller gave them
+	watch   bool             // the checkpoints, whose stamps are those that he has seen
+	stamps  map[string]int64
 
 	stamp time.Time // of root, when it was last read
 	runs  []*follower
@@ -42,6 +44,11 @@ type follower struct {
 	state  State
 	exit   *Exit
 	looked time.Time // when state was last asked for
+
+	watch   bool
+	seen    int64     // stamp of the checkpoints that the caller knows
+	stamp   int64     // that he is to be told; 0: none
+	watched time.Time // when it was last looked for
 }
 
 // run waits for something to tell, or for the end of its time, and tells it.
@@ -125,12 +132,12 @@ func (t *tailer) discover() error {
 		if offset == Done || !named && exists(d.file(doneFile)) {
 			continue
 		}
-		t.runs = append(t.runs, &follower{name: e.Name(), dir: d, offset: offset})
+		t.runs = append(t.runs, &follower{name: e.Name(), dir: d, offset: offset, watch: t.watch, seen: t.stamps[e.Name()]})
 	}
 	return nil
 }
 
-// look returns how many bytes there are to tell, and whether a directory has come to its end.
+// look returns how many bytes there are to tell, and whether a directory has come to its end, or has something else that is told at once.
 func (t *tailer) look() (bytes int64, final bool, err error) {
 	for _, f := range t.runs {
 		if err := f.look(); err != nil {
@@ -139,7 +146,7 @@ func (t *tailer) look() (bytes int64, final bool, err error) {
 		if f.readable() {
 			bytes += f.size - f.offset
 		}
-		final = final || f.state.Final()
+		final = final || f.state.Final() || f.stamp != 0
 	}
 	return bytes, final, nil
 }
@@ -157,7 +164,25 @@ func (f *follower) look() error {
 		}
 	}
 	f.size = f.dir.outputSize()
+	if f.watch && f.stamp == 0 && f.state == Started && time.Since(f.watched) > tailLostPoll {
+		f.stamp, f.watched = f.checkpoints(), time.Now()
+	}
 	return nil
+}
+
+// checkpoints returns the stamp of the checkpoints folder, 0 while there is nothing new in it. A change of the last moment is told with
+// what follows in the same moment.
+func (f *follower) checkpoints() int64 {
+	dir := f.dir.file(CheckpointDir)
+	info, err := os.Lstat(dir)
+	if err != nil || !info.IsDir() {
+		return 0
+	}
+	changed := info.ModTime()
+	if changed.UnixNano() == f.seen || time.Since(changed) < stampSlack || !holds(dir, true) {
+		return 0
+	}
+	return changed.UnixNano()
 }
 
 // readable reports whether there is at least one whole frame, or something that can never
@@ -199,10 +224,10 @@ func (t *tailer) tell() ([]RunTail, error) {
 	told := []RunTail{}
 	for _, f := range t.runs {
 		news := f.readable()
-		if !news && !f.state.Final() {
+		if !news && !f.state.Final() && f.stamp == 0 {
 			continue
 		}
-		r := RunTail{Dir: f.name, State: f.state, Offset: f.offset, Next: f.offset, Size: f.size}
+		r := RunTail{Dir: f.name, State: f.state, Offset: f.offset, Next: f.offset, Size: f.size, Checkpoints: f.stamp}
 		if news {
 			b, err := f.read(min(share, room, f.size-f.offset))
 			if err != nil {

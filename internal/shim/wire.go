@@ -10,7 +10,7 @@ import (
 
 // Protocol is the version of everything in this package that another process reads:
 // arguments, JSON lines, files and frames. A worker speaks this one and the one before.
-const Protocol = 1
+const Protocol = 2
 
 // Defaults and limits of a Spec. A zero field of a Spec means its default.
 const (
@@ -21,12 +21,20 @@ const (
 	MaxTailBytes        = 256 << 10 // frame bytes in one TailResult
 )
 
+// Limits of a list: of one file, of all files, and of their number.
+const (
+	MaxListedFile  = 32 << 20
+	MaxListedBytes = 128 << 20
+	MaxListedFiles = 1000
+)
+
 // Names of the files in a shim directory that callers outside this package use.
 const (
 	SpecFile      = "spec.json"
 	OutputFile    = "output"          // the framed records
 	ArtifactsDir  = "files/artifacts" // FOUNDRY_ARTIFACTS
 	CheckpointDir = "files/checkpoints"
+	RestoreDir    = "restore"        // what Spec.Restore names is put here before the start
 	IsolationFile = "isolation.json" // in ROOT, beside the directories
 )
 
@@ -50,6 +58,8 @@ type Spec struct {
 	OutputLimit  int64 `json:"output_limit,omitempty"`
 	OutputsLimit int64 `json:"outputs_limit,omitempty"`
 	SummaryLimit int64 `json:"summary_limit,omitempty"`
+	// Restore names an entry of RestoreDir, which the start moves into the command's checkpoints. Since protocol 2.
+	Restore string `json:"restore,omitempty"`
 }
 
 // Validate reports the first thing that makes the spec unusable.
@@ -62,6 +72,9 @@ func (s Spec) Validate() error {
 	}
 	if s.Timeout < 0 || s.Grace < 0 || s.OutputLimit < 0 || s.OutputsLimit < 0 || s.SummaryLimit < 0 {
 		return errors.New("a duration or limit of a spec is negative")
+	}
+	if s.Restore != "" && (hidden(s.Restore) || strings.ContainsRune(s.Restore, '/')) {
+		return fmt.Errorf("%q is no name of a checkpoint", s.Restore)
 	}
 	if s.Script != "" {
 		_, err := ShellArgv(s.Shell, "script")
@@ -143,6 +156,9 @@ type Exit struct {
 	OutputsError     string `json:"outputs_error,omitempty"`
 	Summary          []byte `json:"summary,omitempty"`
 	SummaryTruncated bool   `json:"summary_truncated,omitempty"`
+	// HasArtifacts and HasCheckpoints say that the command has left some, for List. Since protocol 2.
+	HasArtifacts   bool `json:"has_artifacts,omitempty"`
+	HasCheckpoints bool `json:"has_checkpoints,omitempty"`
 }
 
 // Done in place of an offset tells tail that everything of a directory has been
@@ -171,6 +187,50 @@ type RunTail struct {
 	Size int64 `json:"size"`
 	// Exit is set when State is Ended and Next has reached its OutputSize.
 	Exit *Exit `json:"exit,omitempty"`
+	// Checkpoints is a stamp of the checkpoints folder where it has entries: a caller that watches them (protocol 2) is told when it is not the
+	// one that he named.
+	Checkpoints int64 `json:"checkpoints,omitempty"`
+}
+
+// ListResult is the JSON line of list: files that the command has left.
+type ListResult struct {
+	Protocol int `json:"protocol"`
+	// Name and Appeared are of the checkpoint whose files these are; empty when there is none that is newer. Appeared is the change time
+	// of the entry in nanoseconds, which a rename sets.
+	Name     string       `json:"name,omitempty"`
+	Appeared int64        `json:"appeared,omitempty"`
+	Files    []ListedFile `json:"files,omitempty"` // by path
+	Left     []Left       `json:"left,omitempty"`
+	Error    string       `json:"error,omitempty"` // the call itself failed
+}
+
+// ListedFile is a regular file with the hash of its content.
+type ListedFile struct {
+	Path       string `json:"path"` // below the listed folder, with slashes; UTF-8 without control characters
+	Size       int64  `json:"size"`
+	SHA256     []byte `json:"sha256"`
+	Executable bool   `json:"executable,omitempty"`
+}
+
+// LeftReason says why something is not listed.
+type LeftReason string
+
+// Reasons of a Left.
+const (
+	LeftSize       LeftReason = "size"  // above MaxListedFile
+	LeftCount      LeftReason = "count" // beyond MaxListedFiles
+	LeftTotal      LeftReason = "total" // beyond MaxListedBytes
+	LeftKind       LeftReason = "kind"  // a link, device, fifo or socket
+	LeftName       LeftReason = "name"  // not UTF-8, with control characters, or a path of more than 1,024 bytes
+	LeftUnreadable LeftReason = "unreadable"
+)
+
+// Left is what is not listed for one reason.
+type Left struct {
+	Reason   LeftReason `json:"reason"`
+	Count    int        `json:"count"`
+	Examples []string   `json:"examples"` // at most three
+	Size     int64      `json:"size"`     // of the first, in bytes
 }
 
 // Isolation is the content of ROOT/isolation.json: how a provider wants commands wrapped.
