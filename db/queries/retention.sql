@@ -63,3 +63,15 @@ DELETE FROM invitations WHERE id IN (
 -- name: RetentionSweepTokens :execrows
 -- Those that expired are listed for 30 days more, so that people see why something stopped.
 DELETE FROM tokens WHERE id IN (SELECT t.id FROM tokens t WHERE t.expires_at <= now() - interval '30 days' LIMIT 1000);
+
+-- name: RetentionSweepArtifacts :one
+-- Files that were never finished, or were dropped, of executions that have ended. Those of the others are their worker's. Index: artifacts_incomplete.
+WITH gone AS (
+    DELETE FROM artifacts WHERE id IN (
+        SELECT a.id FROM artifacts a JOIN executions e ON e.id = a.execution_id
+        WHERE a.state <> 'complete' AND e.finished_at < now() - interval '1 hour' LIMIT 1000)
+    RETURNING id, execution_id
+), chunks AS (
+    DELETE FROM artifact_chunks c USING gone g WHERE c.day = execution_day(g.execution_id) AND c.artifact_id = g.id
+)
+SELECT count(*) AS files FROM gone;

@@ -92,7 +92,7 @@ func TestPackagesAreDocumented(t *testing.T) {
 func TestProtocolsAreDrawn(t *testing.T) {
 	t.Parallel()
 	packages := loadPackages(t)
-	for _, name := range []string{"queue", "journal", "reconcile", "shim", "stream", "worker"} {
+	for _, name := range []string{"artifact", "queue", "journal", "reconcile", "shim", "stream", "worker"} {
 		importPath := modulePath + "/internal/" + name
 		p := packages[importPath]
 		if p == nil {

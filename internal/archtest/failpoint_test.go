@@ -20,7 +20,7 @@ func TestCommitsHaveFailpoints(t *testing.T) {
 	t.Parallel()
 	writes := writingStatements(t, filepath.Join("..", "..", "db", "queries"))
 	packages := loadPackages(t)
-	for _, name := range []string{"engine", "journal", "queue", "reconcile"} {
+	for _, name := range []string{"artifact", "engine", "journal", "queue", "reconcile"} {
 		p := packages[modulePath+"/internal/"+name]
 		if p == nil {
 			t.Fatalf("there is no package %s: this test guards nothing", name)

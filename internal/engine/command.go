@@ -68,7 +68,12 @@ func (r *run) launch(in *instance, id uuid.UUID, cursor journal.Cursor, env []st
 	spec := shim.Spec{Script: n.Script, Shell: string(n.Shell), Timeout: n.Timeout, OutputLimit: r.def.Sandbox.LogLimit}
 	sh, ctx := r.machine.shim, r.machine.ctx
 	r.tail.follow(ctx, sh, cursor)
-	r.work.Go(func() { r.start(ctx, sh, id, spec, env) })
+	from := r.goesOn(in)
+	r.work.Go(func() {
+		if r.restore(ctx, sh, id, from, &spec) {
+			r.start(ctx, sh, id, spec, env)
+		}
+	})
 }
 
 // start asks the shim until it has answered. What became of the command is the tailer's to tell, except

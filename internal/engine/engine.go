@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"foundry/internal/artifact"
 	"foundry/internal/errs"
 	"foundry/internal/execution"
 	"foundry/internal/journal"
@@ -28,6 +29,8 @@ type Config struct {
 	Workflows    *workflow.Store
 	Sandboxes    *SandboxStore
 	Secrets      *secret.Store
+	Artifacts    *artifact.Store
+	Uploads      *artifact.Uploader // one for the process: it bounds memory
 	Provider     sandbox.Provider
 	Host         string    // of this machine, which names the worker in the audit record
 	Place        string    // from where the provider's sandboxes can be reached; those of other places are left to their workers

@@ -9,6 +9,10 @@ type metrics struct {
 	sandboxSeconds prometheus.Counter
 	interruptions  prometheus.Counter
 	redactions     prometheus.Counter
+
+	artifacts        *prometheus.CounterVec
+	artifactBytes    prometheus.Counter
+	artifactsSkipped prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -32,9 +36,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		redactions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "foundry_redactions_total", Help: "Runs of bytes that were masked in what commands print.",
 		}),
+		artifacts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "foundry_artifacts_stored_total", Help: "Artifacts and checkpoints that were stored, by kind.",
+		}, []string{"kind"}),
+		artifactBytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "foundry_artifact_bytes_total", Help: "Bytes of artifacts and checkpoints that were stored.",
+		}),
+		artifactsSkipped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "foundry_artifacts_skipped_total", Help: "Warnings about artifacts and checkpoints that were not kept.",
+		}),
 	}
 	if r != nil {
-		r.MustRegister(m.firstNode, m.ended, m.sandboxCalls, m.sandboxSeconds, m.interruptions, m.redactions)
+		r.MustRegister(m.firstNode, m.ended, m.sandboxCalls, m.sandboxSeconds, m.interruptions, m.redactions, m.artifacts, m.artifactBytes, m.artifactsSkipped)
 	}
 	return m
 }

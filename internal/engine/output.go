@@ -17,6 +17,7 @@ type output struct {
 	id      uuid.UUID
 	next    int64 // offset in the shim's file of the next frame to read
 	at      int64 // offset of the frame being fed
+	stamp   int64 // of the checkpoints, as it was told last
 	out     stream
 	err     stream
 	records []journal.Record

@@ -50,6 +50,7 @@ type run struct {
 	acts    []func()       // what to do once it is durable
 	inbox   chan func()    // messages from goroutines; each is run by the loop
 	tail    *tailer
+	files   *collector
 	given   *given
 	redact  *redact.Set // shared by all streams of the execution
 
@@ -78,6 +79,7 @@ func newRun(ctx context.Context, e *Engine, c queue.Claimed, def *compiled) (*ru
 	r.outer = ctx
 	r.ctx, r.stop = context.WithCancelCause(ctx)
 	r.tail = newTailer(r)
+	r.files = newCollector(r)
 	r.newEntry()
 	r.fault = r.prepare()
 	return r, nil
@@ -91,12 +93,17 @@ func (r *run) newEntry() {
 // record adds an event of a node run, or of the whole execution for the zero id. Texts in data are redacted;
 // what is already JSON, and failures, the caller has redacted.
 func (r *run) record(t event.Type, nodeRun uuid.UUID, data map[string]any) {
+	r.entry.Records = append(r.entry.Records, r.made(t, nodeRun, data))
+}
+
+// made is an event as record adds it. Any goroutine may make one.
+func (r *run) made(t event.Type, nodeRun uuid.UUID, data map[string]any) journal.Record {
 	raw, err := json.Marshal(storableValue(maskValue(r.redact.Patterns(), data)))
 	if err != nil {
 		r.log.Error().Err(err).Str("event", string(t)).Msg("encoding an event")
 		raw = nil
 	}
-	r.entry.Records = append(r.entry.Records, journal.Record{Type: t, NodeRunID: nodeRun, Data: raw})
+	return journal.Record{Type: t, NodeRunID: nodeRun, Data: raw}
 }
 
 // then does f once the present entry is durable.
@@ -129,6 +136,7 @@ func (r *run) drive(ctx context.Context, fresh bool, facts <-chan queue.Facts) e
 		r.finish(execution.Failed, &execution.Failure{Code: "workflow", Message: r.fault.Error()})
 	}
 	if r.cancel() != graph.NotCanceled {
+		r.files.hurry()
 		r.cancelWaiting()
 	}
 	r.failFans()
@@ -247,6 +255,7 @@ func (r *run) learn(f queue.Facts) error {
 		return err
 	}
 	if f.DeadlinePassed && !before.DeadlinePassed || f.CancelForced && !before.CancelForced || f.Canceled && !before.Canceled {
+		r.files.hurry()
 		r.endCommands()
 		r.cancelWaiting()
 	}

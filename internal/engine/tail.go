@@ -20,6 +20,8 @@ import (
 const (
 	// tailWait is how long one call to the shim waits for output.
 	tailWait = 20 * time.Second
+	// tailFirst is the same until it is known whether the shim tells of checkpoints.
+	tailFirst = time.Second
 	// backlogRead is how much of an output file is read at once by a tailer that is far behind.
 	backlogRead = 1 << 20
 	// maxExecutionLog is how many stored bytes of output one execution may have.
@@ -93,22 +95,22 @@ func (t *tailer) reset() {
 }
 
 // offsets says where to go on. ok is false, and the goroutine is to end, when there is nothing left.
-func (t *tailer) offsets() (offsets map[uuid.UUID]int64, ok bool) {
+func (t *tailer) offsets() (offsets, stamps map[uuid.UUID]int64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.outputs) == 0 {
 		t.running = false
-		return nil, false
+		return nil, nil, false
 	}
-	offsets = make(map[uuid.UUID]int64, len(t.outputs)+len(t.done))
+	offsets, stamps = make(map[uuid.UUID]int64, len(t.outputs)+len(t.done)), make(map[uuid.UUID]int64)
 	for id, o := range t.outputs {
-		offsets[id] = o.next
+		offsets[id], stamps[id] = o.next, o.stamp
 	}
 	for id := range t.done {
 		offsets[id] = shim.Done
 	}
 	clear(t.done)
-	return offsets, true
+	return offsets, stamps, true
 }
 
 func (t *tailer) output(id uuid.UUID) *output {
@@ -149,14 +151,22 @@ func (t *tailer) silence() time.Duration {
 
 func (t *tailer) run(ctx context.Context, sh machineShim) {
 	pause := pauseFirst
+	protocol := 0 // of the shim, once it has answered
 	for {
-		offsets, ok := t.offsets()
+		offsets, stamps, ok := t.offsets()
 		if !ok {
 			return
 		}
-		result, err := sh.Tail(ctx, offsets, tailWait)
+		var result shim.TailResult
+		var err error
+		if protocol >= 2 {
+			result, err = sh.Watch(ctx, offsets, stamps, tailWait)
+		} else {
+			result, err = sh.Tail(ctx, offsets, tailFirst)
+		}
 		t.heard(err == nil)
 		if err == nil {
+			protocol = result.Protocol
 			err = t.takeAll(ctx, sh, result.Runs)
 		}
 		switch {
@@ -217,6 +227,10 @@ func (t *tailer) take(ctx context.Context, sh machineShim, o *output, run *shim.
 		if err := t.record(ctx, sh, o, frames, next); err != nil {
 			return err
 		}
+	}
+	if run.Checkpoints != 0 && run.Exit == nil {
+		o.stamp = run.Checkpoints
+		t.r.tell(ctx, func() { t.r.checkpointsChanged(o.id) })
 	}
 	switch {
 	case run.Exit != nil:
@@ -290,7 +304,7 @@ func (t *tailer) exited(ctx context.Context, o *output, exit *shim.Exit) error {
 		return err
 	}
 	t.close(o.id)
-	t.r.tell(ctx, func() { t.r.exited(o.id, exit) })
+	t.r.tell(ctx, func() { t.r.commandEnded(o.id, exit) })
 	return nil
 }
 
@@ -314,7 +328,7 @@ func (t *tailer) putDown(sh machineShim, o *output, reason string) {
 				state, err = sh.Seal(ctx, o.id) // which also kills what a dead supervisor has left
 			}
 			if err == nil && state.Final() {
-				t.r.tell(ctx, func() { t.r.interrupt(o.id, reason) })
+				t.r.tell(ctx, func() { t.r.commandLost(o.id, reason) })
 				return
 			}
 			if errs.Is(err, errs.NotFound) {

@@ -41,6 +41,9 @@ const (
 	NodeTimedOut    Type = "node.timed_out"
 	NodeInterrupted Type = "node.interrupted"
 
+	Artifact   Type = "artifact"
+	Checkpoint Type = "checkpoint"
+
 	Log     Type = "log"
 	Warning Type = "warning"
 )

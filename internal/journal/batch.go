@@ -26,6 +26,8 @@ type batch struct {
 	masks      dbsqlc.MaskInsertManyParams
 	sandboxes  dbsqlc.SandboxUpsertManyParams
 	sandboxRow map[uuid.UUID]int
+	artifacts  []uuid.UUID // that become complete
+	dropped    []uuid.UUID
 	executions executionColumns
 	results    resultColumns
 	timers     timerColumns
@@ -121,6 +123,7 @@ func (b *batch) add(h *head, e *Entry) error {
 	for _, s := range e.Sandboxes {
 		b.addSandbox(h, s)
 	}
+	b.artifacts, b.dropped = append(b.artifacts, e.Artifacts...), append(b.dropped, e.Dropped...)
 	h.end, h.park, h.left = e.End, e.Park, e.last()
 	return nil
 }

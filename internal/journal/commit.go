@@ -198,6 +198,8 @@ func (b *batch) queueWrites(ctx context.Context, q *dbsqlc.Queries) error {
 	})
 	add(len(b.masks.Numbers), func() error { return q.MaskInsertMany(ctx, b.masks) })
 	add(len(b.sandboxes.Ids), func() error { return q.SandboxUpsertMany(ctx, b.sandboxes) })
+	add(len(b.artifacts), func() error { return q.ArtifactCompleteMany(ctx, b.artifacts) })
+	add(len(b.dropped), func() error { return q.ArtifactDropMany(ctx, b.dropped) })
 	add(len(b.executions.Ids), func() error {
 		x := &b.executions
 		return q.JournalAdvanceExecutions(ctx, x.Ids, x.LastSeqs, x.Statuses, x.Started)

@@ -10,7 +10,7 @@
 //	BEGIN · JournalLock ── locks, fences and numbers ──▶ entries with a stale claim: errs.StaleClaim
 //	             │
 //	             ▼
-//	node runs · events · logs · cursors · sandboxes · executions · results · NOTIFY · COMMIT
+//	node runs · events · logs · cursors · sandboxes · artifacts · executions · results · NOTIFY · COMMIT
 //	             │
 //	             ├── done ───────────────────────────▶ callers get a Receipt
 //	             ├── 40001, 40P01, connection lost before COMMIT ─▶ the same batch again, for a minute

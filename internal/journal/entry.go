@@ -25,6 +25,9 @@ type Entry struct {
 	Cursors     []Cursor
 	Masks       []Mask
 	Sandboxes   []Sandbox
+	// Artifacts are complete with the entry: ids of rows of package artifact, in the state stored. Their events are among the records. Those in
+	// Dropped are not shown any more.
+	Artifacts, Dropped []uuid.UUID
 	// End ends the execution, and Park gives it back until a signal or a time moves it on. Nothing of it may be
 	// submitted afterwards.
 	End  *End
@@ -160,6 +163,7 @@ func (e *Entry) size() int {
 	for _, m := range e.Masks {
 		n += 128 + len(m.Ciphertext)
 	}
+	n += 64 * (len(e.Artifacts) + len(e.Dropped))
 	if e.End != nil {
 		n += len(e.End.Outputs)
 	}

@@ -31,7 +31,7 @@ func Violations(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = '60s'; SET LOCAL enable_nestloop = off"); err != nil {
 			return err
 		}
-		for _, query := range []string{placesSQL, timersSQL, historiesSQL, endsSQL, pausesSQL, queuedSQL, slotsSQL, groupsSQL} {
+		for _, query := range []string{placesSQL, timersSQL, historiesSQL, endsSQL, pausesSQL, queuedSQL, slotsSQL, groupsSQL, contentsSQL, chunksSQL, filesSQL} {
 			rows, err := tx.Query(ctx, query)
 			if err != nil {
 				return err

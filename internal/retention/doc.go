@@ -1,7 +1,7 @@
 // Package retention takes away what is old: the history of days on which everything has ended long enough ago, the executions of those
 // days, and rows that only time makes useless.
 //
-// A day of history is one table of events and one of logs. Nothing is deleted from them: they are detached and dropped whole, which costs the
+// A day of history is one table of events, one of logs and one of what artifacts contain. Nothing is deleted from them: they are detached and dropped whole, which costs the
 // same however much is in them. The states of a day's table:
 //
 //	attached ──DETACH CONCURRENTLY──▶ pending ──(the same statement, or FINALIZE)──▶ detached ──DROP──▶ gone ─▶ rows, 1,000 at a time

@@ -49,7 +49,7 @@ type Options struct {
 type Day struct {
 	Date       time.Time // midnight
 	Executions int64     // that were deleted; of a dry run and of a day that is kept: that there are
-	Bytes      int64     // of the tables of its events and logs
+	Bytes      int64     // of the tables of its events, logs and artifacts
 	Keeper     *Keeper   // nil: nothing keeps it
 
 	tables  []table

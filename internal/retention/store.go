@@ -94,7 +94,7 @@ const (
 	detached tableState = "detached"
 )
 
-// table is the table of one day's events or logs.
+// table is the table of one day's events, logs or chunks of artifacts.
 type table struct {
 	Name, Parent string
 	Bytes        int64
@@ -109,7 +109,7 @@ SELECT c.relname AS name, p.relname AS parent, pg_total_relation_size(c.oid) AS 
 FROM pg_class p
 JOIN pg_class c ON c.relnamespace = p.relnamespace AND c.relkind = 'r' AND c.relname ~ ('^' || p.relname || '_[0-9]{8}$')
 LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND i.inhparent = p.oid
-WHERE p.oid IN (to_regclass('execution_events'), to_regclass('execution_logs'))
+WHERE p.oid IN (to_regclass('execution_events'), to_regclass('execution_logs'), to_regclass('artifact_chunks'))
 ORDER BY c.relname`
 
 // days returns the days that end at before or earlier and of which there is a table or an execution, in order of time.

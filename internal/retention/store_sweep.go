@@ -30,6 +30,7 @@ func (s *store) sweep(ctx context.Context, now time.Time) ([]Sweep, error) {
 		{"audit entries", func(ctx context.Context) (int64, error) {
 			return s.q.RetentionSweepAudit(ctx, execution.FirstID(now.Add(-auditIDs)))
 		}},
+		{"unfinished artifacts", s.q.RetentionSweepArtifacts},
 		{"idempotency keys", s.q.RetentionSweepIdempotencyKeys},
 		{"sign-in failures", s.q.RetentionSweepSignInFailures},
 		{"sessions", func(ctx context.Context) (int64, error) {

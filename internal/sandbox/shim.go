@@ -174,6 +174,21 @@ func (s *Shim) list(ctx context.Context, argv ...string) (shim.ListResult, error
 	return r, nil
 }
 
+// Begun reports whether the node run's directory was started or sealed.
+func (s *Shim) Begun(ctx context.Context, nodeRun uuid.UUID) (bool, error) {
+	entries, err := s.sb.List(ctx, s.info.ShimRoot)
+	if err != nil {
+		return false, err
+	}
+	if !slices.ContainsFunc(entries, func(e Entry) bool { return e.Name == nodeRun.String() }) {
+		return false, nil
+	}
+	if entries, err = s.sb.List(ctx, s.Dir(nodeRun)); err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(entries, func(e Entry) bool { return e.Name == shim.StartedFile }), nil
+}
+
 // ReadLeft reads a file that was listed: folder is shim.ArtifactsDir or shim.CheckpointDir. Its errors are those of Sandbox.ReadFile.
 func (s *Shim) ReadLeft(ctx context.Context, nodeRun uuid.UUID, folder, name string, offset, limit int64) ([]byte, error) {
 	return s.sb.ReadFile(ctx, path.Join(s.Dir(nodeRun), folder, name), offset, limit)

@@ -13,8 +13,7 @@ import (
 
 // Files of a directory beside those of wire.go.
 const (
-	lockFile    = "lock"    // held by the supervisor for as long as it lives
-	startedFile = "started" // made once, with O_EXCL: by a start, or by a seal with the word sealed
+	lockFile    = "lock" // held by the supervisor for as long as it lives
 	exitFile    = "exit.json"
 	controlFile = "control"        // fifo: names of signals, one a line, read by the supervisor
 	logFile     = "supervisor.log" // what a defect of the supervisor prints
@@ -65,7 +64,7 @@ func (d directory) state() (State, *Exit, error) {
 // or its maker died there, which is then no seal.
 func (d directory) startedWord() (word []byte, err error) {
 	for range 20 {
-		word, err = os.ReadFile(d.file(startedFile))
+		word, err = os.ReadFile(d.file(StartedFile))
 		if err != nil || len(word) > 0 {
 			return word, err
 		}
@@ -119,7 +118,7 @@ func (d directory) lockHeld() (bool, error) {
 
 // claim makes the started file with the word, unless there is one already.
 func (d directory) claim(word string) (bool, error) {
-	f, err := os.OpenFile(d.file(startedFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(d.file(StartedFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}

@@ -17,16 +17,16 @@ func TestStateOfADirectory(t *testing.T) {
 	}{
 		"empty":                          {nil, New},
 		"with a spec":                    {map[string]string{SpecFile: "{}", lockFile: ""}, New},
-		"sealed":                         {map[string]string{startedFile: sealedWord}, Sealed},
-		"no exit and nobody":             {map[string]string{startedFile: "started", lockFile: ""}, Lost},
-		"no lock file":                   {map[string]string{startedFile: "started"}, Lost},
-		"a claim that was not finished":  {map[string]string{startedFile: "", lockFile: ""}, Lost},
-		"ended":                          {map[string]string{startedFile: "started", exitFile: exit, OutputFile: "123"}, Ended},
-		"an exit that is not whole":      {map[string]string{startedFile: "started", exitFile: exit[:9], OutputFile: "123"}, Lost},
-		"an empty exit":                  {map[string]string{startedFile: "started", exitFile: "", OutputFile: "123"}, Lost},
-		"an exit of zeros":               {map[string]string{startedFile: "started", exitFile: "\x00\x00", OutputFile: "123"}, Lost},
-		"output shorter than the exit's": {map[string]string{startedFile: "started", exitFile: exit, OutputFile: "12"}, Lost},
-		"an exit aside":                  {map[string]string{startedFile: "started", exitFile + ".tmp": exit}, Lost},
+		"sealed":                         {map[string]string{StartedFile: sealedWord}, Sealed},
+		"no exit and nobody":             {map[string]string{StartedFile: "started", lockFile: ""}, Lost},
+		"no lock file":                   {map[string]string{StartedFile: "started"}, Lost},
+		"a claim that was not finished":  {map[string]string{StartedFile: "", lockFile: ""}, Lost},
+		"ended":                          {map[string]string{StartedFile: "started", exitFile: exit, OutputFile: "123"}, Ended},
+		"an exit that is not whole":      {map[string]string{StartedFile: "started", exitFile: exit[:9], OutputFile: "123"}, Lost},
+		"an empty exit":                  {map[string]string{StartedFile: "started", exitFile: "", OutputFile: "123"}, Lost},
+		"an exit of zeros":               {map[string]string{StartedFile: "started", exitFile: "\x00\x00", OutputFile: "123"}, Lost},
+		"output shorter than the exit's": {map[string]string{StartedFile: "started", exitFile: exit, OutputFile: "12"}, Lost},
+		"an exit aside":                  {map[string]string{StartedFile: "started", exitFile + ".tmp": exit}, Lost},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -19,7 +19,7 @@ const (
 // report that, then kills every process whose environment has the entry mark (NAME=value),
 // and returns when none is left. Nothing must be started in root meanwhile.
 func EndAll(root, mark string) error {
-	dirs, err := filepath.Glob(filepath.Join(root, "*", startedFile))
+	dirs, err := filepath.Glob(filepath.Join(root, "*", StartedFile))
 	if err != nil {
 		return err
 	}

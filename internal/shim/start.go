@@ -64,7 +64,7 @@ func lockNew(d directory) (lock *os.File, earlier Result, err error) {
 	}
 	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockPoll) {
 		// Looked at before locking: a lock taken here would make a dead supervisor look alive.
-		if _, err := os.Stat(d.file(startedFile)); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(d.file(StartedFile)); !errors.Is(err, fs.ErrNotExist) {
 			lock.Close()
 			earlier, err := stateOfEarlier(d)
 			return nil, earlier, err

@@ -32,6 +32,7 @@ const (
 const (
 	SpecFile      = "spec.json"
 	OutputFile    = "output"          // the framed records
+	StartedFile   = "started"         // made once, by a start or a seal
 	ArtifactsDir  = "files/artifacts" // FOUNDRY_ARTIFACTS
 	CheckpointDir = "files/checkpoints"
 	RestoreDir    = "restore"        // what Spec.Restore names is put here before the start

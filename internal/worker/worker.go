@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"foundry/internal/artifact"
 	"foundry/internal/engine"
 	"foundry/internal/errs"
 	"foundry/internal/execution"
@@ -122,7 +123,7 @@ var errStopped = errors.New("the worker has stopped")
 func (w *Worker) newEngine(sandboxes *engine.SandboxStore, installation uuid.UUID) *engine.Engine {
 	return engine.New(engine.Config{
 		Journal: w.journal, Executions: execution.NewStore(w.Pool), Workflows: workflow.NewStore(w.Pool),
-		Sandboxes: sandboxes, Secrets: w.secrets, Provider: sandbox.Fence(w.Provider, w.lease.permit), Host: w.Host, Place: w.Place, Installation: installation,
+		Sandboxes: sandboxes, Secrets: w.secrets, Artifacts: artifact.NewStore(w.Pool), Uploads: artifact.NewUploader(w.Pool), Provider: sandbox.Fence(w.Provider, w.lease.permit), Host: w.Host, Place: w.Place, Installation: installation,
 		Keep: w.Keep, Logger: w.Logger, Registerer: w.Registry,
 	})
 }

@@ -10,6 +10,27 @@ import (
 	"github.com/google/uuid"
 )
 
+type Artifact struct {
+	ID          uuid.UUID
+	ExecutionID uuid.UUID
+	NodeRunID   uuid.UUID
+	Checkpoint  int32
+	Path        string
+	Executable  bool
+	Size        int64
+	Sha256      []byte
+	State       string
+	Appeared    int64
+	CreatedAt   time.Time
+}
+
+type ArtifactChunk struct {
+	Day        time.Time
+	ArtifactID uuid.UUID
+	Number     int32
+	Data       []byte
+}
+
 type AuditLog struct {
 	ID             uuid.UUID
 	OrganizationID uuid.UUID

@@ -112,6 +112,26 @@ func (q *Queries) RetentionNow(ctx context.Context) (time.Time, error) {
 	return now, err
 }
 
+const retentionSweepArtifacts = `-- name: RetentionSweepArtifacts :one
+WITH gone AS (
+    DELETE FROM artifacts WHERE id IN (
+        SELECT a.id FROM artifacts a JOIN executions e ON e.id = a.execution_id
+        WHERE a.state <> 'complete' AND e.finished_at < now() - interval '1 hour' LIMIT 1000)
+    RETURNING id, execution_id
+), chunks AS (
+    DELETE FROM artifact_chunks c USING gone g WHERE c.day = execution_day(g.execution_id) AND c.artifact_id = g.id
+)
+SELECT count(*) AS files FROM gone
+`
+
+// Files that were never finished, or were dropped, of executions that have ended. Those of the others are their worker's. Index: artifacts_incomplete.
+func (q *Queries) RetentionSweepArtifacts(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, retentionSweepArtifacts)
+	var files int64
+	err := row.Scan(&files)
+	return files, err
+}
+
 const retentionSweepAudit = `-- name: RetentionSweepAudit :execrows
 DELETE FROM audit_log WHERE id IN (
     SELECT a.id FROM audit_log a WHERE a.id < $1 AND a.time < now() - interval '400 days' ORDER BY a.id LIMIT 1000)

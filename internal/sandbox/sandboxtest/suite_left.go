@@ -85,8 +85,14 @@ while ! test -e "$FOUNDRY_WORKSPACE/stop"; do sleep 0.02; done
 		t.Fatalf("a start without the files of its checkpoint answers %+v", r)
 	}
 	noError(t, b.shim.PutRestored(t.Context(), next, "gen-2/state", strings.NewReader("restored\n"), 0o600))
+	begun, err := b.shim.Begun(t.Context(), next)
+	noError(t, err)
+	equal(t, "it is begun before its start", begun, false)
 	r, err := b.shim.Start(t.Context(), next, spec, nil)
 	noError(t, err)
+	begun, err = b.shim.Begun(t.Context(), next)
+	noError(t, err)
+	equal(t, "it is begun after its start", begun, true)
 	equal(t, "the start", r.State, shim.Started)
 	equal(t, "what it finds", b.follow(next).stdout.String(), "gen-2\nrestored\n")
 }
