@@ -18,6 +18,24 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for ArtifactKind.
+const (
+	ArtifactKindArtifact   ArtifactKind = "artifact"
+	ArtifactKindCheckpoint ArtifactKind = "checkpoint"
+)
+
+// Valid indicates whether the value is a known member of the ArtifactKind enum.
+func (e ArtifactKind) Valid() bool {
+	switch e {
+	case ArtifactKindArtifact:
+		return true
+	case ArtifactKindCheckpoint:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AuditEntryActorKind.
 const (
 	AuditEntryActorKindSystem AuditEntryActorKind = "system"
@@ -514,6 +532,49 @@ type AcceptInvitation struct {
 
 	// Token The one in the link.
 	Token string `json:"token"`
+}
+
+// Artifact A file that a command has left.
+type Artifact struct {
+	// Attempt From 1.
+	Attempt int `json:"attempt"`
+
+	// Checkpoint Number of the checkpoint that the file is of, from 1 for each node and index; the highest is the newest.
+	Checkpoint *int `json:"checkpoint"`
+
+	// CreatedAt When it was there for readers.
+	CreatedAt  time.Time `json:"created_at"`
+	Executable bool      `json:"executable"`
+
+	// ExecutionID Of the execution that it was left in: an earlier one, where a rerun has taken over its node run.
+	ExecutionID openapi_types.UUID `json:"execution_id"`
+	ID          openapi_types.UUID `json:"id"`
+	Index       int                `json:"index"`
+	Kind        ArtifactKind       `json:"kind"`
+
+	// Node Key.
+	Node string `json:"node"`
+
+	// NodeRunID Of the node run that left it.
+	NodeRunID openapi_types.UUID `json:"node_run_id"`
+
+	// Path With slashes, below the folder that the command had. The first part of a checkpoint's is its name.
+	Path string `json:"path"`
+
+	// Sha256 In hexadecimal digits.
+	Sha256 string `json:"sha256"`
+
+	// Size Bytes.
+	Size int64 `json:"size"`
+}
+
+// ArtifactKind defines model for ArtifactKind.
+type ArtifactKind string
+
+// ArtifactPage defines model for ArtifactPage.
+type ArtifactPage struct {
+	Data       []Artifact `json:"data"`
+	NextCursor *string    `json:"next_cursor"`
 }
 
 // AuditEntry defines model for AuditEntry.
@@ -1573,6 +1634,9 @@ type WorkflowPage struct {
 	NextCursor *string    `json:"next_cursor"`
 }
 
+// ArtifactParam defines model for ArtifactParam.
+type ArtifactParam = openapi_types.UUID
+
 // CursorParam defines model for CursorParam.
 type CursorParam = string
 
@@ -1658,6 +1722,27 @@ type ListExecutionsParams struct {
 type GetExecutionParams struct {
 	// IfNoneMatch ETags that the caller has.
 	IfNoneMatch *IfNoneMatchParam `json:"If-None-Match,omitempty"`
+}
+
+// ListArtifactsParams defines parameters for ListArtifacts.
+type ListArtifactsParams struct {
+	// Limit At most this many entries.
+	Limit *LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *CursorParam  `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Kind   *ArtifactKind `form:"kind,omitempty" json:"kind,omitempty"`
+
+	// Node Only of this node.
+	Node *string `form:"node,omitempty" json:"node,omitempty"`
+}
+
+// GetArtifactContentParams defines parameters for GetArtifactContent.
+type GetArtifactContentParams struct {
+	// IfNoneMatch ETags that the caller has.
+	IfNoneMatch *IfNoneMatchParam `json:"If-None-Match,omitempty"`
+	Range       *string           `json:"Range,omitempty"`
+	IfRange     *string           `json:"If-Range,omitempty"`
 }
 
 // ListExecutionEventsParams defines parameters for ListExecutionEvents.
@@ -1998,6 +2083,25 @@ type ClientInterface interface {
 	// Corresponds with GET /executions/{execution} (the `GetExecution` operationId).
 	GetExecution(ctx context.Context, execution ExecutionParam, params *GetExecutionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListArtifacts Files that commands have left
+	//
+	// Artifacts and the files of checkpoints, in the order in which they were stored. Those of node runs that a rerun has taken over are among them, for as long as the execution is kept that left them. Nothing in their contents is masked.
+	//
+	// Corresponds with GET /executions/{execution}/artifacts (the `ListArtifacts` operationId).
+	ListArtifacts(ctx context.Context, execution ExecutionParam, params *ListArtifactsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetArtifact One file
+	//
+	// Corresponds with GET /executions/{execution}/artifacts/{artifact} (the `GetArtifact` operationId).
+	GetArtifact(ctx context.Context, execution ExecutionParam, artifact ArtifactParam, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetArtifactContent The content of a file
+	//
+	// The bytes as the command left them, unmasked, for saving and not for showing: with `Content-Disposition: attachment`. The ETag is the SHA-256. `Range: bytes=…` with one range is honoured, unless `If-Range` names another ETag. When the days of the execution have been dropped, 410 `expired`.
+	//
+	// Corresponds with GET /executions/{execution}/artifacts/{artifact}/content (the `GetArtifactContent` operationId).
+	GetArtifactContent(ctx context.Context, execution ExecutionParam, artifact ArtifactParam, params *GetArtifactContentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CancelExecution Ask for the end of an execution
 	//
 	// One that was never claimed is canceled at once. A running one stops its commands and runs the nodes that are to run on cancel; a second request skips those. An execution that has ended answers 409 with code `execution_finished`.
@@ -2105,6 +2209,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /executions/{execution}/rerun/preview (the `PreviewRerun` operationId).
 	PreviewRerun(ctx context.Context, execution ExecutionParam, body PreviewRerunJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetExecutionSummary What the nodes have summed up
+	//
+	// The summaries of the last attempt of each node as one Markdown text, in the order of their starts, each below a heading with the node's key. Empty when there are none. Cut after 1 MiB. Commands wrote it: show it without its HTML.
+	//
+	// Corresponds with GET /executions/{execution}/summary (the `GetExecutionSummary` operationId).
+	GetExecutionSummary(ctx context.Context, execution ExecutionParam, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListInvitations Open invitations, newest first
 	//
@@ -2568,6 +2679,55 @@ func (c *Client) GetExecution(ctx context.Context, execution ExecutionParam, par
 	return c.Client.Do(req)
 }
 
+// ListArtifacts Files that commands have left
+//
+// Artifacts and the files of checkpoints, in the order in which they were stored. Those of node runs that a rerun has taken over are among them, for as long as the execution is kept that left them. Nothing in their contents is masked.
+//
+// Corresponds with GET /executions/{execution}/artifacts (the `ListArtifacts` operationId).
+func (c *Client) ListArtifacts(ctx context.Context, execution ExecutionParam, params *ListArtifactsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListArtifactsRequest(c.Server, execution, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetArtifact One file
+//
+// Corresponds with GET /executions/{execution}/artifacts/{artifact} (the `GetArtifact` operationId).
+func (c *Client) GetArtifact(ctx context.Context, execution ExecutionParam, artifact ArtifactParam, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetArtifactRequest(c.Server, execution, artifact)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetArtifactContent The content of a file
+//
+// The bytes as the command left them, unmasked, for saving and not for showing: with `Content-Disposition: attachment`. The ETag is the SHA-256. `Range: bytes=…` with one range is honoured, unless `If-Range` names another ETag. When the days of the execution have been dropped, 410 `expired`.
+//
+// Corresponds with GET /executions/{execution}/artifacts/{artifact}/content (the `GetArtifactContent` operationId).
+func (c *Client) GetArtifactContent(ctx context.Context, execution ExecutionParam, artifact ArtifactParam, params *GetArtifactContentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetArtifactContentRequest(c.Server, execution, artifact, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CancelExecution Ask for the end of an execution
 //
 // One that was never claimed is canceled at once. A running one stops its commands and runs the nodes that are to run on cancel; a second request skips those. An execution that has ended answers 409 with code `execution_finished`.
@@ -2786,6 +2946,23 @@ func (c *Client) PreviewRerunWithBody(ctx context.Context, execution ExecutionPa
 // Corresponds with POST /executions/{execution}/rerun/preview (the `PreviewRerun` operationId).
 func (c *Client) PreviewRerun(ctx context.Context, execution ExecutionParam, body PreviewRerunJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPreviewRerunRequest(c.Server, execution, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetExecutionSummary What the nodes have summed up
+//
+// The summaries of the last attempt of each node as one Markdown text, in the order of their starts, each below a heading with the node's key. Empty when there are none. Cut after 1 MiB. Commands wrote it: show it without its HTML.
+//
+// Corresponds with GET /executions/{execution}/summary (the `GetExecutionSummary` operationId).
+func (c *Client) GetExecutionSummary(ctx context.Context, execution ExecutionParam, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetExecutionSummaryRequest(c.Server, execution)
 	if err != nil {
 		return nil, err
 	}
@@ -3981,6 +4158,222 @@ func NewGetExecutionRequest(server string, execution ExecutionParam, params *Get
 	return req, nil
 }
 
+// NewListArtifactsRequest constructs an http.Request for the ListArtifacts method
+func NewListArtifactsRequest(server string, execution ExecutionParam, params *ListArtifactsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "execution", execution, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/executions/%s/artifacts", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Kind != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "kind", *params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Node != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "node", *params.Node, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetArtifactRequest constructs an http.Request for the GetArtifact method
+func NewGetArtifactRequest(server string, execution ExecutionParam, artifact ArtifactParam) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "execution", execution, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "artifact", artifact, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/executions/%s/artifacts/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetArtifactContentRequest constructs an http.Request for the GetArtifactContent method
+func NewGetArtifactContentRequest(server string, execution ExecutionParam, artifact ArtifactParam, params *GetArtifactContentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "execution", execution, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "artifact", artifact, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/executions/%s/artifacts/%s/content", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfNoneMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam0)
+		}
+
+		if params.Range != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Range", *params.Range, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Range", headerParam1)
+		}
+
+		if params.IfRange != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "If-Range", *params.IfRange, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Range", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewCancelExecutionRequest constructs an http.Request for the CancelExecution method
 func NewCancelExecutionRequest(server string, execution ExecutionParam) (*http.Request, error) {
 	var err error
@@ -4540,6 +4933,40 @@ func NewPreviewRerunRequestWithBody(server string, execution ExecutionParam, con
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetExecutionSummaryRequest constructs an http.Request for the GetExecutionSummary method
+func NewGetExecutionSummaryRequest(server string, execution ExecutionParam) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "execution", execution, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/executions/%s/summary", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -6304,6 +6731,31 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /executions/{execution} (the `GetExecution` operationId).
 	GetExecutionWithResponse(ctx context.Context, execution ExecutionParam, params *GetExecutionParams, reqEditors ...RequestEditorFn) (*GetExecutionResponse, error)
 
+	// ListArtifactsWithResponse Files that commands have left
+	//
+	// Artifacts and the files of checkpoints, in the order in which they were stored. Those of node runs that a rerun has taken over are among them, for as long as the execution is kept that left them. Nothing in their contents is masked.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /executions/{execution}/artifacts (the `ListArtifacts` operationId).
+	ListArtifactsWithResponse(ctx context.Context, execution ExecutionParam, params *ListArtifactsParams, reqEditors ...RequestEditorFn) (*ListArtifactsResponse, error)
+
+	// GetArtifactWithResponse One file
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /executions/{execution}/artifacts/{artifact} (the `GetArtifact` operationId).
+	GetArtifactWithResponse(ctx context.Context, execution ExecutionParam, artifact ArtifactParam, reqEditors ...RequestEditorFn) (*GetArtifactResponse, error)
+
+	// GetArtifactContentWithResponse The content of a file
+	//
+	// The bytes as the command left them, unmasked, for saving and not for showing: with `Content-Disposition: attachment`. The ETag is the SHA-256. `Range: bytes=…` with one range is honoured, unless `If-Range` names another ETag. When the days of the execution have been dropped, 410 `expired`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /executions/{execution}/artifacts/{artifact}/content (the `GetArtifactContent` operationId).
+	GetArtifactContentWithResponse(ctx context.Context, execution ExecutionParam, artifact ArtifactParam, params *GetArtifactContentParams, reqEditors ...RequestEditorFn) (*GetArtifactContentResponse, error)
+
 	// CancelExecutionWithResponse Ask for the end of an execution
 	//
 	// One that was never claimed is canceled at once. A running one stops its commands and runs the nodes that are to run on cancel; a second request skips those. An execution that has ended answers 409 with code `execution_finished`.
@@ -6419,6 +6871,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /executions/{execution}/rerun/preview (the `PreviewRerun` operationId).
 	PreviewRerunWithResponse(ctx context.Context, execution ExecutionParam, body PreviewRerunJSONRequestBody, reqEditors ...RequestEditorFn) (*PreviewRerunResponse, error)
+
+	// GetExecutionSummaryWithResponse What the nodes have summed up
+	//
+	// The summaries of the last attempt of each node as one Markdown text, in the order of their starts, each below a heading with the node's key. Empty when there are none. Cut after 1 MiB. Commands wrote it: show it without its HTML.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /executions/{execution}/summary (the `GetExecutionSummary` operationId).
+	GetExecutionSummaryWithResponse(ctx context.Context, execution ExecutionParam, reqEditors ...RequestEditorFn) (*GetExecutionSummaryResponse, error)
 
 	// ListInvitationsWithResponse Open invitations, newest first
 	//
@@ -7109,6 +7570,181 @@ func (r GetExecutionResponse) ContentType() string {
 	return ""
 }
 
+type ListArtifactsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ArtifactPage
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListArtifactsResponse) GetJSON200() *ArtifactPage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListArtifactsResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListArtifactsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListArtifactsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListArtifactsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListArtifactsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetArtifactResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Artifact
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetArtifactResponse) GetJSON200() *Artifact {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetArtifactResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetArtifactResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetArtifactResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetArtifactResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetArtifactResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetArtifactContentResponse200Headers the declared response headers of an HTTP 200 response for GetArtifactContent
+type GetArtifactContentResponse200Headers struct {
+	AcceptRanges       string
+	ContentDisposition string
+	ETag               string
+}
+
+// GetArtifactContentResponse206Headers the declared response headers of an HTTP 206 response for GetArtifactContent
+type GetArtifactContentResponse206Headers struct {
+	ContentRange string
+	ETag         string
+}
+
+// GetArtifactContentResponse304Headers the declared response headers of an HTTP 304 response for GetArtifactContent
+type GetArtifactContentResponse304Headers struct {
+	ETag string
+}
+
+// GetArtifactContentResponse416Headers the declared response headers of an HTTP 416 response for GetArtifactContent
+type GetArtifactContentResponse416Headers struct {
+	ContentRange string
+}
+
+type GetArtifactContentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON416 the response for an HTTP 416 `application/problem+json` response
+	ApplicationProblemJSON416 *Problem
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetArtifactContentResponse200Headers
+	// Headers206 the parsed response headers for an HTTP 206 response
+	Headers206 *GetArtifactContentResponse206Headers
+	// Headers304 the parsed response headers for an HTTP 304 response
+	Headers304 *GetArtifactContentResponse304Headers
+	// Headers416 the parsed response headers for an HTTP 416 response
+	Headers416 *GetArtifactContentResponse416Headers
+}
+
+// GetApplicationProblemJSON416 returns the response for an HTTP 416 `application/problem+json` response
+func (r GetArtifactContentResponse) GetApplicationProblemJSON416() *Problem {
+	return r.ApplicationProblemJSON416
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetArtifactContentResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetArtifactContentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetArtifactContentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetArtifactContentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetArtifactContentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type CancelExecutionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7515,6 +8151,47 @@ func (r PreviewRerunResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PreviewRerunResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetExecutionSummaryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Refused
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetExecutionSummaryResponse) GetApplicationProblemJSONDefault() *Refused {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetExecutionSummaryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetExecutionSummaryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetExecutionSummaryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetExecutionSummaryResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9303,6 +9980,49 @@ func (c *ClientWithResponses) GetExecutionWithResponse(ctx context.Context, exec
 	return ParseGetExecutionResponse(rsp)
 }
 
+// ListArtifactsWithResponse Files that commands have left
+//
+// Artifacts and the files of checkpoints, in the order in which they were stored. Those of node runs that a rerun has taken over are among them, for as long as the execution is kept that left them. Nothing in their contents is masked.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /executions/{execution}/artifacts (the `ListArtifacts` operationId).
+func (c *ClientWithResponses) ListArtifactsWithResponse(ctx context.Context, execution ExecutionParam, params *ListArtifactsParams, reqEditors ...RequestEditorFn) (*ListArtifactsResponse, error) {
+	rsp, err := c.ListArtifacts(ctx, execution, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListArtifactsResponse(rsp)
+}
+
+// GetArtifactWithResponse One file
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /executions/{execution}/artifacts/{artifact} (the `GetArtifact` operationId).
+func (c *ClientWithResponses) GetArtifactWithResponse(ctx context.Context, execution ExecutionParam, artifact ArtifactParam, reqEditors ...RequestEditorFn) (*GetArtifactResponse, error) {
+	rsp, err := c.GetArtifact(ctx, execution, artifact, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetArtifactResponse(rsp)
+}
+
+// GetArtifactContentWithResponse The content of a file
+//
+// The bytes as the command left them, unmasked, for saving and not for showing: with `Content-Disposition: attachment`. The ETag is the SHA-256. `Range: bytes=…` with one range is honoured, unless `If-Range` names another ETag. When the days of the execution have been dropped, 410 `expired`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /executions/{execution}/artifacts/{artifact}/content (the `GetArtifactContent` operationId).
+func (c *ClientWithResponses) GetArtifactContentWithResponse(ctx context.Context, execution ExecutionParam, artifact ArtifactParam, params *GetArtifactContentParams, reqEditors ...RequestEditorFn) (*GetArtifactContentResponse, error) {
+	rsp, err := c.GetArtifactContent(ctx, execution, artifact, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetArtifactContentResponse(rsp)
+}
+
 // CancelExecutionWithResponse Ask for the end of an execution
 //
 // One that was never claimed is canceled at once. A running one stops its commands and runs the nodes that are to run on cancel; a second request skips those. An execution that has ended answers 409 with code `execution_finished`.
@@ -9489,6 +10209,21 @@ func (c *ClientWithResponses) PreviewRerunWithResponse(ctx context.Context, exec
 		return nil, err
 	}
 	return ParsePreviewRerunResponse(rsp)
+}
+
+// GetExecutionSummaryWithResponse What the nodes have summed up
+//
+// The summaries of the last attempt of each node as one Markdown text, in the order of their starts, each below a heading with the node's key. Empty when there are none. Cut after 1 MiB. Commands wrote it: show it without its HTML.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /executions/{execution}/summary (the `GetExecutionSummary` operationId).
+func (c *ClientWithResponses) GetExecutionSummaryWithResponse(ctx context.Context, execution ExecutionParam, reqEditors ...RequestEditorFn) (*GetExecutionSummaryResponse, error) {
+	rsp, err := c.GetExecutionSummary(ctx, execution, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetExecutionSummaryResponse(rsp)
 }
 
 // ListInvitationsWithResponse Open invitations, newest first
@@ -10392,6 +11127,172 @@ func ParseGetExecutionResponse(rsp *http.Response) (*GetExecutionResponse, error
 	return response, nil
 }
 
+// ParseListArtifactsResponse parses an HTTP response from a ListArtifactsWithResponse call
+func ParseListArtifactsResponse(rsp *http.Response) (*ListArtifactsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListArtifactsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ArtifactPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetArtifactResponse parses an HTTP response from a GetArtifactWithResponse call
+func ParseGetArtifactResponse(rsp *http.Response) (*GetArtifactResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetArtifactResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Artifact
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetArtifactContentResponse parses an HTTP response from a GetArtifactContentWithResponse call
+func ParseGetArtifactContentResponse(rsp *http.Response) (*GetArtifactContentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetArtifactContentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 416:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON416 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetArtifactContentResponse200Headers
+		if values := rsp.Header.Values("Accept-Ranges"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Accept-Ranges", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.AcceptRanges = value
+		}
+		if values := rsp.Header.Values("Content-Disposition"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Disposition", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentDisposition = value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 206:
+		var headers GetArtifactContentResponse206Headers
+		if values := rsp.Header.Values("Content-Range"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Range", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentRange = value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers206 = &headers
+	case rsp.StatusCode == 304:
+		var headers GetArtifactContentResponse304Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers304 = &headers
+	case rsp.StatusCode == 416:
+		var headers GetArtifactContentResponse416Headers
+		if values := rsp.Header.Values("Content-Range"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Range", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentRange = value
+		}
+		response.Headers416 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseCancelExecutionResponse parses an HTTP response from a CancelExecutionWithResponse call
 func ParseCancelExecutionResponse(rsp *http.Response) (*CancelExecutionResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -10696,6 +11597,32 @@ func ParsePreviewRerunResponse(rsp *http.Response) (*PreviewRerunResponse, error
 		}
 		response.JSON200 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetExecutionSummaryResponse parses an HTTP response from a GetExecutionSummaryWithResponse call
+func ParseGetExecutionSummaryResponse(rsp *http.Response) (*GetExecutionSummaryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetExecutionSummaryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Refused
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {

@@ -25,6 +25,7 @@ const (
 	listMembers     list = "m"
 	listInvitations list = "i"
 	listAudit       list = "a"
+	listArtifacts   list = "f"
 )
 
 func (l list) encode(key string) *string {

@@ -349,7 +349,7 @@ func TestExpiredExecutions(t *testing.T) {
 	day := time.Now().UTC().AddDate(0, 0, -40).Truncate(24 * time.Hour)
 	id := execution.FirstID(day.Add(time.Hour))
 	id[6], id[8] = 0x70, 0x80
-	paths := []string{"", "/nodes", "/events", "/logs"}
+	paths := []string{"", "/nodes", "/events", "/logs", "/artifacts", "/summary"}
 	b.exec(t, "SELECT make_partitions($1)", day)
 	for _, rest := range paths {
 		wantProblem(t, b.call(t, http.MethodGet, executionPath(id, rest), nil), http.StatusNotFound, "not_found")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"foundry/internal/artifact"
 	"foundry/internal/event"
 	"foundry/internal/execution"
 	"foundry/internal/httpapi/openapi"
@@ -121,4 +122,19 @@ func (b *testBundle) exec(t *testing.T, sql string, args ...any) {
 
 func executionPath(id uuid.UUID, rest string) string {
 	return fmt.Sprintf("%s/executions/%s%s", apiPrefix, id, rest)
+}
+
+// artifact stores a complete file of a node run; checkpoint is 0 for an artifact.
+func (b *testBundle) artifact(t *testing.T, r *run, checkpoint int, path, content string) uuid.UUID {
+	t.Helper()
+	id := execution.NewID()
+	b.exec(t, `INSERT INTO artifacts (id, execution_id, node_run_id, checkpoint, path, executable, size, sha256, state, appeared)
+		VALUES ($1, $2, $3, $4::int, $5, false, octet_length($6::bytea), sha256($6), 'complete', $4::int)`, id, r.executionID, r.id, checkpoint, path, []byte(content))
+	for number := 0; len(content) > 0; number++ {
+		n := min(len(content), artifact.ChunkSize)
+		b.exec(t, "INSERT INTO artifact_chunks (day, artifact_id, number, data) VALUES ($1, $2, $3, $4)",
+			execution.Day(r.executionID), id, number, []byte(content[:n]))
+		content = content[n:]
+	}
+	return id
 }

@@ -28,7 +28,7 @@ type operationRow struct {
 
 // tenant is an organization with one of everything.
 type tenant struct {
-	workflow, execution, token, user, session, invitation, sandbox string
+	workflow, execution, token, user, session, invitation, sandbox, artifact string
 }
 
 func (b *testBundle) tenant(t *testing.T) tenant {
@@ -37,6 +37,7 @@ func (b *testBundle) tenant(t *testing.T) tenant {
 	all := tenant{workflow: "one", execution: b.queued(t, "one").String(), user: uuid.NewString(), session: uuid.NewString(), invitation: uuid.NewString()}
 	all.sandbox = uuid.NewString()
 	b.exec(t, `INSERT INTO sandboxes (id, execution_id, provider, host, provider_id, state, claim) VALUES ($1, $2, 'local', 'h', 'p', 'ready', 1)`, all.sandbox, all.execution)
+	all.artifact = b.artifact(t, b.nodeRun(t, uuid.MustParse(all.execution), "left", 0, 1), 0, "canary.txt", "canary").String()
 	b.call(t, http.MethodPut, apiPrefix+"/workflows/one/secrets/KEY", map[string]any{"value": "canary-value"})
 	b.exec(t, "INSERT INTO users (id, email, name) VALUES ($1, 'ann@example.com', 'Ann')", all.user)
 	b.exec(t, "INSERT INTO members (organization_id, user_id, role) VALUES ($1, $2, 'editor')", b.orgID, all.user)
@@ -107,6 +108,10 @@ func rows(one tenant) map[string]operationRow {
 		"cancelExecution":     {path: run + "/cancel", refused: auth.Viewer},
 		"rerunExecution":      {path: run + "/rerun", refused: auth.Viewer, body: map[string]any{"from": "failed"}},
 		"previewRerun":        {path: run + "/rerun/preview", refused: auth.Viewer, body: map[string]any{"sandbox": "fresh"}},
+		"listArtifacts":       {path: run + "/artifacts"},
+		"getArtifact":         {path: run + "/artifacts/" + one.artifact},
+		"getArtifactContent":  {path: run + "/artifacts/" + one.artifact + "/content"},
+		"getExecutionSummary": {path: run + "/summary"},
 		"listNodes":           {path: run + "/nodes"},
 		"approveNode":         {path: run + "/nodes/greet/approve", refused: auth.Viewer, body: map[string]any{"comment": "yes"}},
 		"rejectNode":          {path: run + "/nodes/greet/reject", refused: auth.Viewer, body: map[string]any{"comment": "no"}},

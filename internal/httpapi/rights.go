@@ -34,7 +34,8 @@ func actionOf(operation string) auth.Action {
 		return auth.WorkflowWrite
 	case "CreateExecution", "RerunExecution", "PreviewRerun":
 		return auth.ExecutionRun
-	case "ListExecutions", "GetExecution", "ListNodes", "ListExecutionEvents", "GetExecutionLogs", "StreamEvents":
+	case "ListExecutions", "GetExecution", "ListNodes", "ListExecutionEvents", "GetExecutionLogs", "StreamEvents",
+		"ListArtifacts", "GetArtifact", "GetArtifactContent", "GetExecutionSummary":
 		return auth.ExecutionRead
 	case "CancelExecution":
 		return auth.ExecutionCancel

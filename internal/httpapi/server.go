@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"foundry/internal/artifact"
 	"foundry/internal/audit"
 	"foundry/internal/auth"
 	"foundry/internal/errs"
@@ -84,6 +85,7 @@ type Server struct {
 	executions  *execution.Store
 	events      *event.Store
 	machines    *store
+	artifacts   *artifact.Store
 	hub         *stream.Hub
 	secrets     *secret.Store
 	audit       *audit.Store
@@ -124,7 +126,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		config: c, echo: echo.New(), contract: contract, log: c.Log, metrics: newMetrics(c.Registry, machines, c.Log),
 		tokens: c.Accounts, queue: c.Queue, workflows: workflows, definitions: workflow.NewDefinitions(workflows),
-		executions: execution.NewStore(c.Pool), events: event.NewStore(c.Pool), machines: machines, hub: c.Hub,
+		executions: execution.NewStore(c.Pool), events: event.NewStore(c.Pool), artifacts: artifact.NewStore(c.Pool), machines: machines, hub: c.Hub,
 		secrets: secret.NewStore(c.Pool, c.Keys), audit: audit.NewStore(c.Pool), answers: idempotency.NewStore(c.Pool),
 		limits: newLimits(c.Reads, c.Writes), open: openRequests{all: make(map[*openRequest]struct{})},
 	}

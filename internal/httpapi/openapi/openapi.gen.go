@@ -20,6 +20,24 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for ArtifactKind.
+const (
+	ArtifactKindArtifact   ArtifactKind = "artifact"
+	ArtifactKindCheckpoint ArtifactKind = "checkpoint"
+)
+
+// Valid indicates whether the value is a known member of the ArtifactKind enum.
+func (e ArtifactKind) Valid() bool {
+	switch e {
+	case ArtifactKindArtifact:
+		return true
+	case ArtifactKindCheckpoint:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AuditEntryActorKind.
 const (
 	AuditEntryActorKindSystem AuditEntryActorKind = "system"
@@ -516,6 +534,49 @@ type AcceptInvitation struct {
 
 	// Token The one in the link.
 	Token string `json:"token"`
+}
+
+// Artifact A file that a command has left.
+type Artifact struct {
+	// Attempt From 1.
+	Attempt int `json:"attempt"`
+
+	// Checkpoint Number of the checkpoint that the file is of, from 1 for each node and index; the highest is the newest.
+	Checkpoint *int `json:"checkpoint"`
+
+	// CreatedAt When it was there for readers.
+	CreatedAt  time.Time `json:"created_at"`
+	Executable bool      `json:"executable"`
+
+	// ExecutionID Of the execution that it was left in: an earlier one, where a rerun has taken over its node run.
+	ExecutionID openapi_types.UUID `json:"execution_id"`
+	ID          openapi_types.UUID `json:"id"`
+	Index       int                `json:"index"`
+	Kind        ArtifactKind       `json:"kind"`
+
+	// Node Key.
+	Node string `json:"node"`
+
+	// NodeRunID Of the node run that left it.
+	NodeRunID openapi_types.UUID `json:"node_run_id"`
+
+	// Path With slashes, below the folder that the command had. The first part of a checkpoint's is its name.
+	Path string `json:"path"`
+
+	// Sha256 In hexadecimal digits.
+	Sha256 string `json:"sha256"`
+
+	// Size Bytes.
+	Size int64 `json:"size"`
+}
+
+// ArtifactKind defines model for ArtifactKind.
+type ArtifactKind string
+
+// ArtifactPage defines model for ArtifactPage.
+type ArtifactPage struct {
+	Data       []Artifact `json:"data"`
+	NextCursor *string    `json:"next_cursor"`
 }
 
 // AuditEntry defines model for AuditEntry.
@@ -1575,6 +1636,9 @@ type WorkflowPage struct {
 	NextCursor *string    `json:"next_cursor"`
 }
 
+// ArtifactParam defines model for ArtifactParam.
+type ArtifactParam = openapi_types.UUID
+
 // CursorParam defines model for CursorParam.
 type CursorParam = string
 
@@ -1660,6 +1724,27 @@ type ListExecutionsParams struct {
 type GetExecutionParams struct {
 	// IfNoneMatch ETags that the caller has.
 	IfNoneMatch *IfNoneMatchParam `json:"If-None-Match,omitempty"`
+}
+
+// ListArtifactsParams defines parameters for ListArtifacts.
+type ListArtifactsParams struct {
+	// Limit At most this many entries.
+	Limit *LimitParam `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next_cursor` of the page before.
+	Cursor *CursorParam  `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Kind   *ArtifactKind `form:"kind,omitempty" json:"kind,omitempty"`
+
+	// Node Only of this node.
+	Node *string `form:"node,omitempty" json:"node,omitempty"`
+}
+
+// GetArtifactContentParams defines parameters for GetArtifactContent.
+type GetArtifactContentParams struct {
+	// IfNoneMatch ETags that the caller has.
+	IfNoneMatch *IfNoneMatchParam `json:"If-None-Match,omitempty"`
+	Range       *string           `json:"Range,omitempty"`
+	IfRange     *string           `json:"If-Range,omitempty"`
 }
 
 // ListExecutionEventsParams defines parameters for ListExecutionEvents.
@@ -1897,6 +1982,15 @@ type ServerInterface interface {
 	// GetExecution One execution
 	// (GET /executions/{execution})
 	GetExecution(ctx echo.Context, execution ExecutionParam, params GetExecutionParams) error
+	// ListArtifacts Files that commands have left
+	// (GET /executions/{execution}/artifacts)
+	ListArtifacts(ctx echo.Context, execution ExecutionParam, params ListArtifactsParams) error
+	// GetArtifact One file
+	// (GET /executions/{execution}/artifacts/{artifact})
+	GetArtifact(ctx echo.Context, execution ExecutionParam, artifact ArtifactParam) error
+	// GetArtifactContent The content of a file
+	// (GET /executions/{execution}/artifacts/{artifact}/content)
+	GetArtifactContent(ctx echo.Context, execution ExecutionParam, artifact ArtifactParam, params GetArtifactContentParams) error
 	// CancelExecution Ask for the end of an execution
 	// (POST /executions/{execution}/cancel)
 	CancelExecution(ctx echo.Context, execution ExecutionParam) error
@@ -1921,6 +2015,9 @@ type ServerInterface interface {
 	// PreviewRerun What a rerun would do
 	// (POST /executions/{execution}/rerun/preview)
 	PreviewRerun(ctx echo.Context, execution ExecutionParam) error
+	// GetExecutionSummary What the nodes have summed up
+	// (GET /executions/{execution}/summary)
+	GetExecutionSummary(ctx echo.Context, execution ExecutionParam) error
 	// ListInvitations Open invitations, newest first
 	// (GET /invitations)
 	ListInvitations(ctx echo.Context, params ListInvitationsParams) error
@@ -2206,6 +2303,150 @@ func (w *ServerInterfaceWrapper) GetExecution(ctx echo.Context) error {
 	return err
 }
 
+// ListArtifacts converts echo context to params.
+func (w *ServerInterfaceWrapper) ListArtifacts(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "execution" -------------
+	var execution ExecutionParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "execution", ctx.Param("execution"), &execution, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter execution: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListArtifactsParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "kind" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "kind", ctx.QueryParams(), &params.Kind, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter kind: %s", err))
+	}
+
+	// ------------- Optional query parameter "node" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "node", ctx.QueryParams(), &params.Node, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter node: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListArtifacts(ctx, execution, params)
+	return err
+}
+
+// GetArtifact converts echo context to params.
+func (w *ServerInterfaceWrapper) GetArtifact(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "execution" -------------
+	var execution ExecutionParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "execution", ctx.Param("execution"), &execution, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter execution: %s", err))
+	}
+
+	// ------------- Path parameter "artifact" -------------
+	var artifact ArtifactParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "artifact", ctx.Param("artifact"), &artifact, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter artifact: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetArtifact(ctx, execution, artifact)
+	return err
+}
+
+// GetArtifactContent converts echo context to params.
+func (w *ServerInterfaceWrapper) GetArtifactContent(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "execution" -------------
+	var execution ExecutionParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "execution", ctx.Param("execution"), &execution, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter execution: %s", err))
+	}
+
+	// ------------- Path parameter "artifact" -------------
+	var artifact ArtifactParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "artifact", ctx.Param("artifact"), &artifact, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter artifact: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetArtifactContentParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatchParam
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-None-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-None-Match: %s", err))
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+	}
+	// ------------- Optional header parameter "Range" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Range")]; found {
+		var Range string
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Range, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Range", valueList[0], &Range, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Range: %s", err))
+		}
+
+		params.Range = &Range
+	}
+	// ------------- Optional header parameter "If-Range" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Range")]; found {
+		var IfRange string
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Range, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Range", valueList[0], &IfRange, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Range: %s", err))
+		}
+
+		params.IfRange = &IfRange
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetArtifactContent(ctx, execution, artifact, params)
+	return err
+}
+
 // CancelExecution converts echo context to params.
 func (w *ServerInterfaceWrapper) CancelExecution(ctx echo.Context) error {
 	var err error
@@ -2479,6 +2720,22 @@ func (w *ServerInterfaceWrapper) PreviewRerun(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PreviewRerun(ctx, execution)
+	return err
+}
+
+// GetExecutionSummary converts echo context to params.
+func (w *ServerInterfaceWrapper) GetExecutionSummary(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "execution" -------------
+	var execution ExecutionParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "execution", ctx.Param("execution"), &execution, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter execution: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetExecutionSummary(ctx, execution)
 	return err
 }
 
@@ -3292,6 +3549,9 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/events", wrapper.StreamEvents, options.OperationMiddlewares["streamEvents"]...)
 	router.GET(options.BaseURL+"/executions", wrapper.ListExecutions, options.OperationMiddlewares["listExecutions"]...)
 	router.GET(options.BaseURL+"/executions/:execution", wrapper.GetExecution, options.OperationMiddlewares["getExecution"]...)
+	router.GET(options.BaseURL+"/executions/:execution/artifacts", wrapper.ListArtifacts, options.OperationMiddlewares["listArtifacts"]...)
+	router.GET(options.BaseURL+"/executions/:execution/artifacts/:artifact", wrapper.GetArtifact, options.OperationMiddlewares["getArtifact"]...)
+	router.GET(options.BaseURL+"/executions/:execution/artifacts/:artifact/content", wrapper.GetArtifactContent, options.OperationMiddlewares["getArtifactContent"]...)
 	router.POST(options.BaseURL+"/executions/:execution/cancel", wrapper.CancelExecution, options.OperationMiddlewares["cancelExecution"]...)
 	router.GET(options.BaseURL+"/executions/:execution/events", wrapper.ListExecutionEvents, options.OperationMiddlewares["listExecutionEvents"]...)
 	router.GET(options.BaseURL+"/executions/:execution/logs", wrapper.GetExecutionLogs, options.OperationMiddlewares["getExecutionLogs"]...)
@@ -3300,6 +3560,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/executions/:execution/nodes/:node/reject", wrapper.RejectNode, options.OperationMiddlewares["rejectNode"]...)
 	router.POST(options.BaseURL+"/executions/:execution/rerun", wrapper.RerunExecution, options.OperationMiddlewares["rerunExecution"]...)
 	router.POST(options.BaseURL+"/executions/:execution/rerun/preview", wrapper.PreviewRerun, options.OperationMiddlewares["previewRerun"]...)
+	router.GET(options.BaseURL+"/executions/:execution/summary", wrapper.GetExecutionSummary, options.OperationMiddlewares["getExecutionSummary"]...)
 	router.GET(options.BaseURL+"/invitations", wrapper.ListInvitations, options.OperationMiddlewares["listInvitations"]...)
 	router.POST(options.BaseURL+"/invitations", wrapper.CreateInvitation, options.OperationMiddlewares["createInvitation"]...)
 	router.DELETE(options.BaseURL+"/invitations/:invitation", wrapper.DeleteInvitation, options.OperationMiddlewares["deleteInvitation"]...)
@@ -3620,6 +3881,207 @@ type GetExecutiondefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetExecutiondefaultApplicationProblemPlusJSONResponse) VisitGetExecutionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListArtifactsRequestObject struct {
+	Execution ExecutionParam `json:"execution"`
+	Params    ListArtifactsParams
+}
+
+type ListArtifactsResponseObject interface {
+	VisitListArtifactsResponse(w http.ResponseWriter) error
+}
+
+type ListArtifacts200JSONResponse ArtifactPage
+
+func (response ListArtifacts200JSONResponse) VisitListArtifactsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListArtifactsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListArtifactsdefaultApplicationProblemPlusJSONResponse) VisitListArtifactsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetArtifactRequestObject struct {
+	Execution ExecutionParam `json:"execution"`
+	Artifact  ArtifactParam  `json:"artifact"`
+}
+
+type GetArtifactResponseObject interface {
+	VisitGetArtifactResponse(w http.ResponseWriter) error
+}
+
+type GetArtifact200JSONResponse Artifact
+
+func (response GetArtifact200JSONResponse) VisitGetArtifactResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetArtifactdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetArtifactdefaultApplicationProblemPlusJSONResponse) VisitGetArtifactResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetArtifactContentRequestObject struct {
+	Execution ExecutionParam `json:"execution"`
+	Artifact  ArtifactParam  `json:"artifact"`
+	Params    GetArtifactContentParams
+}
+
+type GetArtifactContentResponseObject interface {
+	VisitGetArtifactContentResponse(w http.ResponseWriter) error
+}
+
+type GetArtifactContent200ResponseHeaders struct {
+	AcceptRanges       string
+	ContentDisposition string
+	ETag               string
+}
+
+type GetArtifactContent200ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	Headers       GetArtifactContent200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetArtifactContent200ApplicationOctetStreamResponse) VisitGetArtifactContentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("Accept-Ranges", fmt.Sprint(response.Headers.AcceptRanges))
+	w.Header().Set("Content-Disposition", fmt.Sprint(response.Headers.ContentDisposition))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetArtifactContent206ResponseHeaders struct {
+	ContentRange string
+	ETag         string
+}
+
+type GetArtifactContent206ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	Headers       GetArtifactContent206ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetArtifactContent206ApplicationOctetStreamResponse) VisitGetArtifactContentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.Header().Set("Content-Range", fmt.Sprint(response.Headers.ContentRange))
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(206)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetArtifactContent304ResponseHeaders struct {
+	ETag string
+}
+
+type GetArtifactContent304Response struct {
+	Headers GetArtifactContent304ResponseHeaders
+}
+
+func (response GetArtifactContent304Response) VisitGetArtifactContentResponse(w http.ResponseWriter) error {
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(304)
+	return nil
+}
+
+type GetArtifactContent416ResponseHeaders struct {
+	ContentRange string
+}
+
+type GetArtifactContent416ApplicationProblemPlusJSONResponse struct {
+	Body    Problem
+	Headers GetArtifactContent416ResponseHeaders
+}
+
+func (response GetArtifactContent416ApplicationProblemPlusJSONResponse) VisitGetArtifactContentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Content-Range", fmt.Sprint(response.Headers.ContentRange))
+	w.WriteHeader(416)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetArtifactContentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetArtifactContentdefaultApplicationProblemPlusJSONResponse) VisitGetArtifactContentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4048,6 +4510,51 @@ type PreviewRerundefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response PreviewRerundefaultApplicationProblemPlusJSONResponse) VisitPreviewRerunResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetExecutionSummaryRequestObject struct {
+	Execution ExecutionParam `json:"execution"`
+}
+
+type GetExecutionSummaryResponseObject interface {
+	VisitGetExecutionSummaryResponse(w http.ResponseWriter) error
+}
+
+type GetExecutionSummary200TextMarkdownResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetExecutionSummary200TextMarkdownResponse) VisitGetExecutionSummaryResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/markdown")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetExecutionSummarydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetExecutionSummarydefaultApplicationProblemPlusJSONResponse) VisitGetExecutionSummaryResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5507,6 +6014,15 @@ type StrictServerInterface interface {
 	// GetExecution One execution
 	// (GET /executions/{execution})
 	GetExecution(ctx context.Context, request GetExecutionRequestObject) (GetExecutionResponseObject, error)
+	// ListArtifacts Files that commands have left
+	// (GET /executions/{execution}/artifacts)
+	ListArtifacts(ctx context.Context, request ListArtifactsRequestObject) (ListArtifactsResponseObject, error)
+	// GetArtifact One file
+	// (GET /executions/{execution}/artifacts/{artifact})
+	GetArtifact(ctx context.Context, request GetArtifactRequestObject) (GetArtifactResponseObject, error)
+	// GetArtifactContent The content of a file
+	// (GET /executions/{execution}/artifacts/{artifact}/content)
+	GetArtifactContent(ctx context.Context, request GetArtifactContentRequestObject) (GetArtifactContentResponseObject, error)
 	// CancelExecution Ask for the end of an execution
 	// (POST /executions/{execution}/cancel)
 	CancelExecution(ctx context.Context, request CancelExecutionRequestObject) (CancelExecutionResponseObject, error)
@@ -5531,6 +6047,9 @@ type StrictServerInterface interface {
 	// PreviewRerun What a rerun would do
 	// (POST /executions/{execution}/rerun/preview)
 	PreviewRerun(ctx context.Context, request PreviewRerunRequestObject) (PreviewRerunResponseObject, error)
+	// GetExecutionSummary What the nodes have summed up
+	// (GET /executions/{execution}/summary)
+	GetExecutionSummary(ctx context.Context, request GetExecutionSummaryRequestObject) (GetExecutionSummaryResponseObject, error)
 	// ListInvitations Open invitations, newest first
 	// (GET /invitations)
 	ListInvitations(ctx context.Context, request ListInvitationsRequestObject) (ListInvitationsResponseObject, error)
@@ -5809,6 +6328,85 @@ func (sh *strictHandler) GetExecution(ctx echo.Context, execution ExecutionParam
 		return err
 	} else if validResponse, ok := response.(GetExecutionResponseObject); ok {
 		return validResponse.VisitGetExecutionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListArtifacts operation middleware
+func (sh *strictHandler) ListArtifacts(ctx echo.Context, execution ExecutionParam, params ListArtifactsParams) error {
+	var request ListArtifactsRequestObject
+
+	request.Execution = execution
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListArtifacts(ctx.Request().Context(), request.(ListArtifactsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListArtifacts")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListArtifactsResponseObject); ok {
+		return validResponse.VisitListArtifactsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetArtifact operation middleware
+func (sh *strictHandler) GetArtifact(ctx echo.Context, execution ExecutionParam, artifact ArtifactParam) error {
+	var request GetArtifactRequestObject
+
+	request.Execution = execution
+	request.Artifact = artifact
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetArtifact(ctx.Request().Context(), request.(GetArtifactRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetArtifact")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetArtifactResponseObject); ok {
+		return validResponse.VisitGetArtifactResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetArtifactContent operation middleware
+func (sh *strictHandler) GetArtifactContent(ctx echo.Context, execution ExecutionParam, artifact ArtifactParam, params GetArtifactContentParams) error {
+	var request GetArtifactContentRequestObject
+
+	request.Execution = execution
+	request.Artifact = artifact
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetArtifactContent(ctx.Request().Context(), request.(GetArtifactContentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetArtifactContent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetArtifactContentResponseObject); ok {
+		return validResponse.VisitGetArtifactContentResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -6120,6 +6718,31 @@ func (sh *strictHandler) PreviewRerun(ctx echo.Context, execution ExecutionParam
 		return err
 	} else if validResponse, ok := response.(PreviewRerunResponseObject); ok {
 		return validResponse.VisitPreviewRerunResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetExecutionSummary operation middleware
+func (sh *strictHandler) GetExecutionSummary(ctx echo.Context, execution ExecutionParam) error {
+	var request GetExecutionSummaryRequestObject
+
+	request.Execution = execution
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetExecutionSummary(ctx.Request().Context(), request.(GetExecutionSummaryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetExecutionSummary")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetExecutionSummaryResponseObject); ok {
+		return validResponse.VisitGetExecutionSummaryResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
