@@ -32,6 +32,37 @@ WITH workflow AS (
 )
 SELECT number, queued_at FROM execution;
 
+-- name: ExecutionEnqueueMany :many
+-- ExecutionEnqueue for several of one workflow, numbered in the order of the arrays: all of them, or no row. numbers counts from 1. What
+-- is absent is 0, since arrays here hold no nulls.
+WITH workflow AS (
+    UPDATE workflows SET last_number = last_number + cardinality(@ids::uuid[])
+    WHERE workflows.id = @workflow_id AND workflows.deleted_at IS NULL AND workflows.organization_id = @organization_id
+      AND last_number + cardinality(@ids::uuid[]) - dequeued <= COALESCE(NULLIF(max_queued, 0), @queued_max::int)
+    RETURNING workflows.id, organization_id, last_number - cardinality(@ids::uuid[]) AS number_before, paused_at IS NOT NULL AS paused
+), request AS MATERIALIZED (
+    SELECT unnest(@ids::uuid[]) AS id, unnest(@numbers::bigint[]) AS number, unnest(@versions::int[]) AS version, unnest(@sources::text[]) AS source,
+        unnest(@actors::text[]) AS actor, unnest(@priorities::smallint[]) AS priority, unnest(@timeouts_ms::bigint[]) AS timeout_ms,
+        unnest(@queue_timeouts_seconds::float8[]) AS queue_timeout_seconds, unnest(@inputs::text[]) AS inputs, unnest(@days::date[]) AS day,
+        unnest(@events::text[]) AS event
+), execution AS (
+    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
+        last_seq, queued_at, queue_deadline_at)
+    SELECT r.id, w.organization_id, w.id, r.version, w.number_before + r.number, 'queued', r.source, r.actor, r.priority, NULLIF(r.timeout_ms, 0),
+        1, now(), now() + make_interval(secs => r.queue_timeout_seconds)
+    FROM workflow w, request r
+    RETURNING id, number, queued_at
+), stored AS (
+    INSERT INTO execution_data (execution_id, inputs) SELECT r.id, r.inputs::jsonb FROM request r, workflow
+), place AS (
+    INSERT INTO execution_queue (execution_id, run_order, paused)
+    SELECT r.id, now() - r.priority * interval '5 minutes', w.paused FROM request r, workflow w
+), event AS (
+    INSERT INTO execution_events (day, execution_id, seq, type, data)
+    SELECT r.day, r.id, 1, 'execution.queued', r.event::jsonb || jsonb_build_object('number', w.number_before + r.number) FROM request r, workflow w
+)
+SELECT id, number, queued_at FROM execution ORDER BY number;
+
 -- name: ExecutionGet :one
 -- One whose history was dropped counts as gone, also before its row is. Index: executions_pkey.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.claim, e.last_seq,

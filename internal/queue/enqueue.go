@@ -49,7 +49,7 @@ type Queued struct {
 }
 
 // Enqueue admits an execution: when it returns nil, the execution is durable, and ready or waiting for its group. It is one
-// transaction, and workers are woken with it or, if they have just been woken, within 5 ms. What it is to replace in its group gets a cancel
+// transaction, which those of its workflow share that come while another is under way, and workers are woken with it or, if they have just been woken, within 5 ms. What it is to replace in its group gets a cancel
 // afterwards, here and again by CancelSuperseded. errs.NotFound when the organization has no such workflow, Full when as many of it are queued
 // as may be, GroupConflict, GroupHeldByParent.
 func (s *Store) Enqueue(ctx context.Context, r Request) (Queued, error) {
@@ -57,8 +57,22 @@ func (s *Store) Enqueue(ctx context.Context, r Request) (Queued, error) {
 	if err != nil {
 		return Queued{}, err
 	}
+	if r.Once == nil && r.Group == nil {
+		shared, err := s.enqueues.Run(ctx, lane{r.OrganizationID, r.WorkflowID}, n)
+		if err != nil {
+			return Queued{}, fmt.Errorf("enqueuing an execution: %w", err)
+		}
+		if !shared.alone {
+			return shared.queued, nil
+		}
+	}
+	return s.enqueueAlone(ctx, r, n)
+}
+
+// enqueueAlone is Enqueue in a transaction of its own.
+func (s *Store) enqueueAlone(ctx context.Context, r Request, n *newcomer) (Queued, error) {
 	var queued Queued
-	err = s.transact(ctx, wake{work: true, ids: []uuid.UUID{n.ID}}, func(tx dbsqlc.DBTX) (err error) {
+	err := s.transact(ctx, wake{work: true, ids: []uuid.UUID{n.ID}}, func(tx dbsqlc.DBTX) (err error) {
 		queued, err = r.Once.Do(ctx, tx, func() (Queued, error) {
 			return admitOne(ctx, dbsqlc.New(tx), s.queuedMax, n)
 		})

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"foundry/internal/batch"
 	"foundry/internal/failpoint"
 	"foundry/internal/postgres"
 	"foundry/internal/postgres/dbsqlc"
@@ -20,6 +21,7 @@ type Store struct {
 	notifier *postgres.Notifier
 	// queuedMax is how many executions of a workflow may be queued where the workflow does not say.
 	queuedMax int
+	enqueues  batch.Turns[lane, *newcomer, share]
 }
 
 // DefaultQueuedMax is how many executions of a workflow may be queued, where neither it nor the store says.
@@ -39,6 +41,7 @@ func NewStore(pool *pgxpool.Pool, notifier *postgres.Notifier, options ...Option
 	for _, option := range options {
 		option(s)
 	}
+	s.enqueues.Do = s.enqueueShared
 	return s
 }
 

@@ -178,6 +178,96 @@ func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueuePara
 	return i, err
 }
 
+const executionEnqueueMany = `-- name: ExecutionEnqueueMany :many
+WITH workflow AS (
+    UPDATE workflows SET last_number = last_number + cardinality($1::uuid[])
+    WHERE workflows.id = $2 AND workflows.deleted_at IS NULL AND workflows.organization_id = $3
+      AND last_number + cardinality($1::uuid[]) - dequeued <= COALESCE(NULLIF(max_queued, 0), $4::int)
+    RETURNING workflows.id, organization_id, last_number - cardinality($1::uuid[]) AS number_before, paused_at IS NOT NULL AS paused
+), request AS MATERIALIZED (
+    SELECT unnest($1::uuid[]) AS id, unnest($5::bigint[]) AS number, unnest($6::int[]) AS version, unnest($7::text[]) AS source,
+        unnest($8::text[]) AS actor, unnest($9::smallint[]) AS priority, unnest($10::bigint[]) AS timeout_ms,
+        unnest($11::float8[]) AS queue_timeout_seconds, unnest($12::text[]) AS inputs, unnest($13::date[]) AS day,
+        unnest($14::text[]) AS event
+), execution AS (
+    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
+        last_seq, queued_at, queue_deadline_at)
+    SELECT r.id, w.organization_id, w.id, r.version, w.number_before + r.number, 'queued', r.source, r.actor, r.priority, NULLIF(r.timeout_ms, 0),
+        1, now(), now() + make_interval(secs => r.queue_timeout_seconds)
+    FROM workflow w, request r
+    RETURNING id, number, queued_at
+), stored AS (
+    INSERT INTO execution_data (execution_id, inputs) SELECT r.id, r.inputs::jsonb FROM request r, workflow
+), place AS (
+    INSERT INTO execution_queue (execution_id, run_order, paused)
+    SELECT r.id, now() - r.priority * interval '5 minutes', w.paused FROM request r, workflow w
+), event AS (
+    INSERT INTO execution_events (day, execution_id, seq, type, data)
+    SELECT r.day, r.id, 1, 'execution.queued', r.event::jsonb || jsonb_build_object('number', w.number_before + r.number) FROM request r, workflow w
+)
+SELECT id, number, queued_at FROM execution ORDER BY number
+`
+
+type ExecutionEnqueueManyParams struct {
+	Ids                  []uuid.UUID
+	WorkflowID           uuid.UUID
+	OrganizationID       uuid.UUID
+	QueuedMax            int32
+	Numbers              []int64
+	Versions             []int32
+	Sources              []string
+	Actors               []string
+	Priorities           []int16
+	TimeoutsMs           []int64
+	QueueTimeoutsSeconds []float64
+	Inputs               []string
+	Days                 []time.Time
+	Events               []string
+}
+
+type ExecutionEnqueueManyRow struct {
+	ID       uuid.UUID
+	Number   int64
+	QueuedAt time.Time
+}
+
+// ExecutionEnqueue for several of one workflow, numbered in the order of the arrays: all of them, or no row. numbers counts from 1. What
+// is absent is 0, since arrays here hold no nulls.
+func (q *Queries) ExecutionEnqueueMany(ctx context.Context, arg ExecutionEnqueueManyParams) ([]ExecutionEnqueueManyRow, error) {
+	rows, err := q.db.Query(ctx, executionEnqueueMany,
+		arg.Ids,
+		arg.WorkflowID,
+		arg.OrganizationID,
+		arg.QueuedMax,
+		arg.Numbers,
+		arg.Versions,
+		arg.Sources,
+		arg.Actors,
+		arg.Priorities,
+		arg.TimeoutsMs,
+		arg.QueueTimeoutsSeconds,
+		arg.Inputs,
+		arg.Days,
+		arg.Events,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ExecutionEnqueueManyRow{}
+	for rows.Next() {
+		var i ExecutionEnqueueManyRow
+		if err := rows.Scan(&i.ID, &i.Number, &i.QueuedAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const executionExpired = `-- name: ExecutionExpired :one
 SELECT ($1::date < (now() AT TIME ZONE 'UTC')::date - 1
     AND to_regclass('execution_events_' || to_char($1::date, 'YYYYMMDD')) IS NULL)::bool AS expired
