@@ -113,6 +113,7 @@ func (r *run) summary(took time.Duration) string {
 		fmt.Fprintf(&b, "  drains took up to %s\n", slices.Max(r.count.drains).Round(time.Millisecond))
 	}
 	fmt.Fprintf(&b, "  %d cancels and %d decisions were accepted, %d executions refused\n", r.count.cancels, r.count.decisions, r.count.refusals)
+	fmt.Fprintf(&b, "  %d node runs of matrices and %d of repeats\n", r.fanned[0], r.fanned[1])
 	for _, crowd := range r.crowds {
 		fmt.Fprintf(&b, "  in %s there were up to %d at a time\n", crowd.Group, crowd.Most)
 	}

@@ -74,8 +74,21 @@ func (r *run) evidence(ctx context.Context) *check.Evidence {
 	r.ended, r.crowds = map[string]int{}, world.Crowds
 	for _, x := range world.Executions {
 		r.ended[x.Status]++
+		r.countFans(x)
 	}
 	return e
+}
+
+func (r *run) countFans(x *check.Execution) {
+	for _, n := range x.NodeRuns {
+		switch planned := r.workflow(x.Workflow).Node(n.Key); {
+		case planned == nil || !planned.Fan.Fans():
+		case planned.Fan.Matrix():
+			r.fanned[0]++
+		default:
+			r.fanned[1]++
+		}
+	}
 }
 
 // misplaced counts what control planes have said about executions in no place: their counters end with them.
@@ -146,8 +159,8 @@ func (r *run) tell(w *check.World, texts []string) {
 		fmt.Fprintf(&b, "execution %s of %s is %s\n", id, r.workflow(x.Workflow), x.Status)
 		names := map[string]string{}
 		for _, n := range x.NodeRuns {
-			names[n.ID.String()] = fmt.Sprintf("%s/%d", n.Key, n.Attempt)
-			fmt.Fprintf(&b, "  node run %s %s attempt %d: %s %s\n", n.ID, n.Key, n.Attempt, n.Status, n.Failure.Code)
+			names[n.ID.String()] = fmt.Sprintf("%s/%d/%d", n.Key, n.Index, n.Attempt)
+			fmt.Fprintf(&b, "  node run %s %s index %d attempt %d: %s %s\n", n.ID, n.Key, n.Index, n.Attempt, n.Status, n.Failure.Code)
 		}
 		for _, event := range x.Events {
 			node := ""

@@ -62,6 +62,7 @@ type run struct {
 	mounted   bool           // the small disk
 	ended     map[string]int // executions by status, once the run is over
 	crowds    []check.Crowd
+	fanned    [2]int // node runs of matrices, and of repeats
 
 	mu        sync.Mutex
 	accepted  map[uuid.UUID]*check.Accepted

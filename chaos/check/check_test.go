@@ -26,6 +26,7 @@ type plant struct {
 
 func plants() map[string]plant {
 	all := plantsInNodes()
+	maps.Copy(all, plantsInFans())
 	maps.Copy(all, plantsInData())
 	maps.Copy(all, plantsOfNothing())
 	return all
@@ -65,6 +66,36 @@ func plantsInNodes() map[string]plant {
 		"a failed execution completed":       {rule: "verdict", sql: "UPDATE executions SET status = 'completed' WHERE id = $1"},
 		"a node's output":                    {rule: "values", sql: `UPDATE node_runs SET outputs = '{"value":"stolen"}' WHERE execution_id = $1 AND node_key = 'steady'`},
 		"the output of a set node":           {rule: "values", sql: `UPDATE node_runs SET outputs = '{"value":"steady-4-2"}' WHERE execution_id = $1 AND node_key = 'set'`},
+	}
+}
+
+func plantsInFans() map[string]plant {
+	const of = " WHERE execution_id = $1 AND node_key = "
+	return map[string]plant{
+		"a combination is missing":            {rule: "ends", sql: "DELETE FROM node_runs" + of + "'patient' AND index = 1"},
+		"a combination that there is not":     {rule: "ends", sql: "UPDATE node_runs SET index = 4" + of + "'matrix' AND index = 3"},
+		"another combination failed":          {rule: "ends", sql: "UPDATE node_runs SET status = 'failed', exit_code = 6" + of + "'matrix' AND index = 0"},
+		"a combination was ended for nothing": {rule: "ends", sql: "UPDATE node_runs SET status = 'canceled'" + of + "'patient' AND index = 0"},
+		"an iteration is missing":             {rule: "ends", sql: "DELETE FROM node_runs" + of + "'repeat' AND index = 1"},
+		"an iteration behind a failed one":    {rule: "ends", sql: `UPDATE node_runs SET status = 'failed', error = '{"code":"infrastructure"}'` + of + "'repeat' AND index = 0"},
+		"a combination began after the failure": {rule: "hasty", sql: `UPDATE node_runs SET status = 'completed', started_at = finished_at + interval '1 second', finished_at = finished_at + interval '1 minute',
+outputs = '{"value":"matrix-1-0-r1c0"}'` + of + "'matrix' AND index = 2"},
+		"combinations at one time":    {rule: "parallel", see: func(h *history, e *check.Evidence) { h.extend(e, "matrix", 0) }},
+		"iterations at one time":      {rule: "parallel", see: func(h *history, e *check.Evidence) { h.extend(e, "repeat", 0) }},
+		"the answer of a combination": {rule: "values", sql: `UPDATE node_runs SET outputs = '{"value":"repeat-1-0-1-14;r0c1"}'` + of + "'patient' AND index = 0"},
+		"the answer of an iteration":  {rule: "values", sql: `UPDATE node_runs SET outputs = '{"value":"repeat-1-0-1-0"}'` + of + "'repeat' AND index = 1"},
+		"a combination's command ran again": {rule: "repeated", see: func(h *history, e *check.Evidence) {
+			e.Notes[h.id] = append(e.Notes[h.id], check.Note{Node: "matrix", Attempt: 2, Word: "begin", At: time.Now()})
+		}},
+		"output of another combination": {rule: "output", sql: "UPDATE execution_logs SET data = 'matrix.1 1 ' WHERE execution_id = $1 AND node_run_id = (SELECT id FROM node_runs" + of + "'matrix' AND index = 0)"},
+		"too many commands": {rule: "parallel", see: func(h *history, e *check.Evidence) {
+			for i := range 9 {
+				for _, word := range []string{"begin", "end"} {
+					e.Notes[h.id] = append(e.Notes[h.id], check.Note{Node: "crowd", Index: i, Attempt: 1, Word: word, At: time.Now()})
+				}
+				h.extend(e, "crowd", i)
+			}
+		}},
 	}
 }
 
@@ -197,7 +228,10 @@ func workflow() *plan.Workflow {
 			{Key: "below", Kind: plan.Steady, Lines: 1, Needs: []string{"broken"}},
 			{Key: "approval", Kind: plan.Approval, Approve: true},
 			{Key: "wait", Kind: plan.Wait},
-			{Key: "set", Kind: plan.Set, Needs: []string{"steady", "approval", "wait"}},
+			{Key: "matrix", Kind: plan.Broken, Lines: 1, ExitCode: 6, FailsAt: 1, Fan: plan.Fan{Rows: 2, Columns: 2, MaxParallel: 1}},
+			{Key: "repeat", Kind: plan.Steady, Lines: 1, Fan: plan.Fan{Times: 3, Until: 1}},
+			{Key: "patient", Kind: plan.Set, Needs: []string{"repeat"}, Fan: plan.Fan{Rows: 1, Columns: 2, MaxParallel: 2, Patient: true}},
+			{Key: "set", Kind: plan.Set, Needs: []string{"steady", "approval", "wait", "patient"}},
 			{Key: "report", Kind: plan.Steady, Lines: 2, Always: true, Needs: []string{"broken"}},
 		},
 	}
@@ -243,7 +277,15 @@ VALUES (gen_random_uuid(), $1, 'worker', 'w', 'secret.read', $2, 'CHAOS_TOKEN', 
 	h.other("approval", "completed", `{"by":"cli"}`) //
 	pgtest.Exec(t, pool, `UPDATE node_runs SET decision = '{"approved":true}' WHERE execution_id = $1 AND node_key = 'approval'`, h.id)
 	h.other("wait", "completed", `{}`)
-	h.other("set", "completed", `{"value":"steady-4-2;true;completed;"}`)
+	h.ranAt("matrix", 0, 1, "completed", 0)
+	h.ranAt("matrix", 1, 1, "failed", 6)
+	h.nodeRun(at{"matrix", 2, 1}, "skipped", `{}`, "", nil)
+	h.nodeRun(at{"matrix", 3, 1}, "skipped", `{}`, "", nil)
+	h.ranAt("repeat", 0, 1, "completed", 0)
+	h.ranAt("repeat", 1, 1, "completed", 0)
+	h.nodeRun(at{"patient", 0, 1}, "completed", `{"value":"repeat-1-0-1-14;r0c0"}`, "", nil)
+	h.nodeRun(at{"patient", 1, 1}, "completed", `{"value":"repeat-1-0-1-14;r0c1"}`, "", nil)
+	h.other("set", "completed", `{"value":"steady-4-2;true;completed;repeat-1-0-1-14;r0c0+repeat-1-0-1-14;r0c1;"}`)
 	h.ran("report", 1, "completed", 0)
 	h.event("node.started", "{}")
 	return h
@@ -254,37 +296,49 @@ func (h *history) event(kind, data string) {
 	pgtest.Exec(h.t, h.pool, "INSERT INTO execution_events (day, execution_id, seq, type, data) VALUES (execution_day($1), $1, $2, $3, $4::text::jsonb)", h.id, h.seq, kind, data)
 }
 
-func (h *history) nodeRun(key string, attempt int, status, outputs, code string, exit *int) uuid.UUID {
+// at names a node run.
+type at struct {
+	key            string
+	index, attempt int
+}
+
+func (h *history) nodeRun(a at, status, outputs, code string, exit *int) uuid.UUID {
 	id := uuid.New()
-	pgtest.Exec(h.t, h.pool, `INSERT INTO node_runs (id, execution_id, node_key, attempt, status, exit_code, error, outputs, started_at, finished_at)
-VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $7 <> '' THEN jsonb_build_object('code', $7::text) END, $8::text::jsonb, now(), now() + interval '5 minutes')`,
-		id, h.id, key, attempt, status, exit, code, outputs)
+	pgtest.Exec(h.t, h.pool, `INSERT INTO node_runs (id, execution_id, node_key, index, attempt, status, exit_code, error, outputs, started_at, finished_at)
+VALUES ($1, $2, $3, $9, $4, $5, $6, CASE WHEN $7 <> '' THEN jsonb_build_object('code', $7::text) END, $8::text::jsonb, now(), now() + interval '5 minutes')`,
+		id, h.id, a.key, a.attempt, status, exit, code, outputs, a.index)
 	return id
 }
 
 // ran is a command that came to its own end.
 func (h *history) ran(key string, attempt int, status string, exit int) {
+	h.ranAt(key, 0, attempt, status, exit)
+}
+
+func (h *history) ranAt(key string, index, attempt int, status string, exit int) {
 	planned := h.workflow.Node(key)
 	outputs, code := `{}`, "exit_code"
 	if status == "completed" {
-		outputs, code = `{"value":"`+planned.Value()+`"}`, ""
+		outputs, code = `{"value":"`+planned.Value(index)+`"}`, ""
 	}
-	id := h.nodeRun(key, attempt, status, outputs, code, &exit)
-	stdout, stderr := planned.Output()
+	id := h.nodeRun(at{key, index, attempt}, status, outputs, code, &exit)
+	stdout, stderr := planned.Output(index)
 	h.chunk(id, "stdout", stdout)
 	h.chunk(id, "stderr", stderr)
-	h.noted(key, attempt, "begin", "end")
+	h.noted(key, index, attempt, "begin", "end")
 }
 
 // cut is a command that was lost.
 func (h *history) cut(key string, attempt int) {
-	id := h.nodeRun(key, attempt, "interrupted", `{}`, "interrupted", nil)
-	stdout, _ := h.workflow.Node(key).Output()
+	id := h.nodeRun(at{key, 0, attempt}, "interrupted", `{}`, "interrupted", nil)
+	stdout, _ := h.workflow.Node(key).Output(0)
 	h.chunk(id, "stdout", stdout[:len(stdout)/2])
-	h.noted(key, attempt, "begin")
+	h.noted(key, 0, attempt, "begin")
 }
 
-func (h *history) other(key, status, outputs string) { h.nodeRun(key, 1, status, outputs, "", nil) }
+func (h *history) other(key, status, outputs string) {
+	h.nodeRun(at{key, 0, 1}, status, outputs, "", nil)
+}
 
 func (h *history) chunk(nodeRun uuid.UUID, stream string, data []byte) {
 	if len(data) == 0 {
@@ -296,9 +350,9 @@ func (h *history) chunk(nodeRun uuid.UUID, stream string, data []byte) {
 	pgtest.Exec(h.t, h.pool, "UPDATE node_runs SET "+stream+"_bytes = $2 WHERE id = $1", nodeRun, len(data))
 }
 
-func (h *history) noted(key string, attempt int, words ...string) {
+func (h *history) noted(key string, index, attempt int, words ...string) {
 	for _, word := range words {
-		h.notes = append(h.notes, check.Note{Node: key, Attempt: attempt, Word: word, At: time.Now()})
+		h.notes = append(h.notes, check.Note{Node: key, Index: index, Attempt: attempt, Word: word, At: time.Now()})
 	}
 }
 
@@ -323,6 +377,15 @@ func (h *history) evidence(w *check.World) *check.Evidence {
 
 func (h *history) note(e *check.Evidence, node string, attempt int, word string) {
 	e.Notes[h.id] = append(e.Notes[h.id], check.Note{Node: node, Attempt: attempt, Word: word, At: time.Now()})
+}
+
+// extend has a command go on until now.
+func (h *history) extend(e *check.Evidence, node string, index int) {
+	for i, n := range e.Notes[h.id] {
+		if n.Node == node && n.Index == index && n.Word == "end" {
+			e.Notes[h.id][i].At = time.Now().Add(time.Minute)
+		}
+	}
 }
 
 func (h *history) forget(e *check.Evidence, node string) {

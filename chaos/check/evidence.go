@@ -43,6 +43,7 @@ type Accepted struct {
 // Note is a line of the ledger.
 type Note struct {
 	Node    string
+	Index   int
 	Attempt int
 	Word    string // begin or end
 	At      time.Time
@@ -90,19 +91,23 @@ func parseNotes(from io.Reader) ([]Note, error) {
 	lines := bufio.NewScanner(from)
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())
-		if len(words) != 4 {
+		if len(words) != 5 {
 			return nil, fmt.Errorf("%q is no note", lines.Text())
 		}
-		attempt, err := strconv.Atoi(words[1])
-		if err != nil {
-			return nil, fmt.Errorf("%q has no attempt", lines.Text())
+		note := Note{Node: words[0], Word: words[3]}
+		for i, number := range []*int{&note.Index, &note.Attempt} {
+			var err error
+			if *number, err = strconv.Atoi(words[1+i]); err != nil {
+				return nil, fmt.Errorf("%q has no index or no attempt", lines.Text())
+			}
 		}
-		at, err := strconv.ParseFloat(words[3], 64)
+		at, err := strconv.ParseFloat(words[4], 64)
 		if err != nil {
 			return nil, fmt.Errorf("%q has no time", lines.Text())
 		}
 		second, fraction := math.Modf(at)
-		notes = append(notes, Note{Node: words[0], Attempt: attempt, Word: words[2], At: time.Unix(int64(second), int64(fraction*1e9))})
+		note.At = time.Unix(int64(second), int64(fraction*1e9))
+		notes = append(notes, note)
 	}
 	return notes, lines.Err()
 }

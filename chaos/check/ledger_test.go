@@ -19,14 +19,15 @@ func TestReadLedger(t *testing.T) {
 		file, text string
 		want       []check.Note
 	}{
-		"notes": {id.String(), "n0 1 begin 1700000000.500000\nreport 12 end 1700000001.250000\n", []check.Note{
+		"notes": {id.String(), "n0 0 1 begin 1700000000.500000\nreport 3 12 end 1700000001.250000\n", []check.Note{
 			{Node: "n0", Attempt: 1, Word: "begin", At: time.Unix(1700000000, 5e8)},
-			{Node: "report", Attempt: 12, Word: "end", At: time.Unix(1700000001, 25e7)},
+			{Node: "report", Index: 3, Attempt: 12, Word: "end", At: time.Unix(1700000001, 25e7)},
 		}},
-		"a torn line":     {id.String(), "n0 1 begin 1700000000.5\nn0 1 en", nil},
-		"no attempt":      {id.String(), "n0 x begin 1700000000.5\n", nil},
-		"no time":         {id.String(), "n0 1 begin now\n", nil},
-		"of no execution": {"x", "n0 1 begin 1700000000.5\n", nil},
+		"a torn line":     {id.String(), "n0 0 1 begin 1700000000.5\nn0 0 1 en", nil},
+		"no attempt":      {id.String(), "n0 0 x begin 1700000000.5\n", nil},
+		"no index":        {id.String(), "n0 1 begin 1700000000.5\n", nil},
+		"no time":         {id.String(), "n0 0 1 begin now\n", nil},
+		"of no execution": {"x", "n0 0 1 begin 1700000000.5\n", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -21,6 +21,8 @@ func rules() []rule {
 		{"repeated", repeated},
 		{"late", late},
 		{"attempts", attempts},
+		{"parallel", parallel},
+		{"hasty", hasty},
 		{"ends", ends},
 		{"verdict", verdict},
 		{"values", values},

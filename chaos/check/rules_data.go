@@ -28,13 +28,13 @@ func output(e *Evidence, say func(string, ...any)) {
 				}
 				continue
 			}
-			stdout, stderr := planned.Output()
+			stdout, stderr := planned.Output(n.Index)
 			for _, s := range []struct {
 				name string
 				want []byte
 			}{{"stdout", stdout}, {"stderr", stderr}} {
 				if n.whole() && !x.told(n, "output_lost") && !bytes.Equal(got[s.name], s.want) || !bytes.HasPrefix(s.want, got[s.name]) {
-					say("execution %s: node %s, attempt %d, %s: %s %s", x.ID, n.Key, n.Attempt, n.Status, s.name, difference(s.want, got[s.name]))
+					say("execution %s: node %s, attempt %d, %s: %s %s", x.ID, n.instance(), n.Attempt, n.Status, s.name, difference(s.want, got[s.name]))
 				}
 			}
 		}
@@ -102,8 +102,8 @@ func values(e *Evidence, say func(string, ...any)) {
 			if planned == nil || n.Status != "completed" || planned.Kind == plan.Approval || planned.Kind == plan.Wait {
 				continue
 			}
-			if got, want := field[any](n.Outputs, "value"), value(w, planned, last); got != want {
-				say("execution %s: node %s answers %v, want %v", x.ID, n.Key, got, want)
+			if got, want := field[any](n.Outputs, "value"), answer(w, planned, last, n.Index); got != want {
+				say("execution %s: node %s answers %v, want %v", x.ID, n.instance(), got, want)
 			}
 		}
 		if x.Status != "completed" {
@@ -115,13 +115,24 @@ func values(e *Evidence, say func(string, ...any)) {
 	}
 }
 
-// value is what the expression plan.Workflow has for a node is worth: nil for a node that did not complete, but for a refusal.
-func value(w *plan.Workflow, planned *plan.Node, last map[string]*NodeRun) any {
-	n := last[planned.Key]
-	if n == nil {
+// value is what the expression plan.Workflow has for a node is worth: nil for a node that did not complete, but for a refusal and for one that
+// fans out.
+func value(w *plan.Workflow, planned *plan.Node, last map[string][]*NodeRun) any {
+	runs := last[planned.Key]
+	switch {
+	case planned.Fan.Matrix():
+		return joined(w, planned, last)
+	case planned.Fan.Fans():
+		for _, n := range slices.Backward(runs) {
+			if n.Status == "completed" {
+				return answer(w, planned, last, n.Index)
+			}
+		}
+		return nil
+	case len(runs) == 0:
 		return nil
 	}
-	switch {
+	switch n := runs[0]; {
 	case planned.Kind == plan.Wait:
 		return n.Status
 	case planned.Kind == plan.Approval && len(n.Decision) > 0:
@@ -129,19 +140,36 @@ func value(w *plan.Workflow, planned *plan.Node, last map[string]*NodeRun) any {
 	case n.Status != "completed":
 		return nil
 	}
-	switch planned.Kind {
-	case plan.Set:
-		var joined strings.Builder
-		for _, need := range planned.Needs {
-			if v := value(w, w.Node(need), last); v != nil {
-				fmt.Fprint(&joined, v)
-			}
-			joined.WriteByte(';')
+	return answer(w, planned, last, 0)
+}
+
+// joined are the answers of a matrix, nothing where there is none. Nothing at all where none has answered.
+func joined(w *plan.Workflow, planned *plan.Node, last map[string][]*NodeRun) string {
+	answers, some := make([]string, planned.Fan.Count()), false
+	for _, n := range last[planned.Key] {
+		if n.Status == "completed" && n.Index < len(answers) {
+			answers[n.Index], some = fmt.Sprint(answer(w, planned, last, n.Index)), true
 		}
-		return joined.String()
-	case plan.Steady, plan.Burst, plan.Odd, plan.Flaky, plan.Broken, plan.Stuck, plan.Full, plan.Approval, plan.Wait:
 	}
-	return planned.Value()
+	if !some {
+		return ""
+	}
+	return strings.Join(answers, "+")
+}
+
+// answer is the output "value" of a node that has completed under the index.
+func answer(w *plan.Workflow, planned *plan.Node, last map[string][]*NodeRun, index int) any {
+	if planned.Kind != plan.Set {
+		return planned.Value(index)
+	}
+	var joined strings.Builder
+	for _, need := range planned.Needs {
+		if v := value(w, w.Node(need), last); v != nil {
+			fmt.Fprint(&joined, v)
+		}
+		joined.WriteByte(';')
+	}
+	return joined.String() + planned.Label(index)
 }
 
 // secrets: no secret stands in anything that is stored in the clear.
@@ -217,12 +245,20 @@ func decisions(e *Evidence, say func(string, ...any)) {
 		}
 		last := x.last()
 		for key, approved := range a.Decided {
-			n := last[key]
+			n := newest(last[key])
 			if n == nil || len(n.Decision) == 0 || field[bool](n.Decision, "approved") != approved || (n.Status == "completed") != approved {
 				say("execution %s: the answer %v to node %s was accepted, and it is %+v", x.ID, approved, key, n)
 			}
 		}
 	}
+}
+
+// newest is the one there is of a node that does not fan out, nil if there is none.
+func newest(runs []*NodeRun) *NodeRun {
+	if len(runs) == 0 {
+		return nil
+	}
+	return runs[0]
 }
 
 // field returns one field of a JSON object, the zero value where there is none.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"slices"
 
 	"foundry/chaos/plan"
@@ -9,41 +10,61 @@ import (
 // maxInterruptions is how often a node is run again that the machinery has lost.
 const maxInterruptions = 5
 
+// instance is what has one number of attempts: a node, or what runs of it under one index.
+type instance struct {
+	node  string
+	index int
+}
+
+func (n *NodeRun) instance() instance { return instance{n.Key, n.Index} }
+
+func (n Note) instance() instance { return instance{n.Node, n.Index} }
+
+// String is for people: node, or node[index].
+func (i instance) String() string {
+	if i.index == 0 {
+		return i.node
+	}
+	return fmt.Sprintf("%s[%d]", i.node, i.index)
+}
+
 // repeated: a command has run once a node run, and never again after its node has completed. Every completed one has run.
 func repeated(e *Evidence, say func(string, ...any)) {
 	type run struct {
-		node    string
+		instance
 		attempt int
 	}
 	for _, x := range e.World.Executions {
 		begun, ended := map[run]int{}, map[run]int{}
 		for _, note := range e.Notes[x.ID] {
 			if note.Word == "begin" {
-				begun[run{note.Node, note.Attempt}]++
+				begun[run{note.instance(), note.Attempt}]++
 			} else {
-				ended[run{note.Node, note.Attempt}]++
+				ended[run{note.instance(), note.Attempt}]++
 			}
 		}
-		completed := map[string]int{}
+		completed := map[instance]int{}
+		exists := map[run]bool{}
 		for _, n := range x.NodeRuns {
-			r := run{n.Key, n.Attempt}
+			r := run{n.instance(), n.Attempt}
+			exists[r] = true
 			planned := e.node(x, n.Key)
 			if n.Status != "completed" || planned == nil || !planned.Kind.Runs() {
 				continue
 			}
-			completed[n.Key] = n.Attempt
+			completed[r.instance] = n.Attempt
 			if begun[r] != 1 || ended[r] != 1 {
-				say("execution %s: node %s, attempt %d, completed; its command began %d times and ended %d times", x.ID, n.Key, n.Attempt, begun[r], ended[r])
+				say("execution %s: node %s, attempt %d, completed; its command began %d times and ended %d times", x.ID, r.instance, n.Attempt, begun[r], ended[r])
 			}
 		}
 		for r, times := range begun {
-			switch done, ok := completed[r.node]; {
+			switch done, ok := completed[r.instance]; {
 			case times > 1:
-				say("execution %s: the command of node %s, attempt %d, began %d times", x.ID, r.node, r.attempt, times)
+				say("execution %s: the command of node %s, attempt %d, began %d times", x.ID, r.instance, r.attempt, times)
 			case ok && r.attempt > done:
-				say("execution %s: node %s completed with attempt %d and its command began again as attempt %d", x.ID, r.node, done, r.attempt)
-			case !slices.ContainsFunc(x.NodeRuns, func(n *NodeRun) bool { return n.Key == r.node && n.Attempt == r.attempt }):
-				say("execution %s: the command of node %s, attempt %d, began, and there is no such node run", x.ID, r.node, r.attempt)
+				say("execution %s: node %s completed with attempt %d and its command began again as attempt %d", x.ID, r.instance, done, r.attempt)
+			case !exists[r]:
+				say("execution %s: the command of node %s, attempt %d, began, and there is no such node run", x.ID, r.instance, r.attempt)
 			}
 		}
 	}
@@ -54,11 +75,11 @@ func late(e *Evidence, say func(string, ...any)) {
 	for _, x := range e.World.Executions {
 		for _, note := range e.Notes[x.ID] {
 			if x.FinishedAt != nil && note.At.After(*x.FinishedAt) {
-				say("execution %s had ended, and then node %s, attempt %d, noted its %s", x.ID, note.Node, note.Attempt, note.Word)
+				say("execution %s had ended, and then node %s, attempt %d, noted its %s", x.ID, note.instance(), note.Attempt, note.Word)
 			}
 			for _, n := range x.NodeRuns {
-				if n.Key == note.Node && n.Attempt == note.Attempt && n.FinishedAt != nil && note.At.After(*n.FinishedAt) {
-					say("execution %s: node %s, attempt %d, was %s, and then noted its %s", x.ID, n.Key, n.Attempt, n.Status, note.Word)
+				if n.instance() == note.instance() && n.Attempt == note.Attempt && n.FinishedAt != nil && note.At.After(*n.FinishedAt) {
+					say("execution %s: node %s, attempt %d, was %s, and then noted its %s", x.ID, n.instance(), n.Attempt, n.Status, note.Word)
 				}
 			}
 		}
@@ -68,20 +89,20 @@ func late(e *Evidence, say func(string, ...any)) {
 // attempts: they are numbered without a gap, and none follows on an end; failures are charged within the limit, interruptions counted.
 func attempts(e *Evidence, say func(string, ...any)) {
 	for _, x := range e.World.Executions {
-		byKey := map[string][]*NodeRun{}
+		byInstance := map[instance][]*NodeRun{}
 		for _, n := range x.NodeRuns {
-			byKey[n.Key] = append(byKey[n.Key], n)
+			byInstance[n.instance()] = append(byInstance[n.instance()], n)
 		}
-		for key, runs := range byKey {
-			planned := e.node(x, key)
+		for in, runs := range byInstance {
+			planned := e.node(x, in.node)
 			if planned == nil {
-				say("execution %s has a node %s, which its workflow has not", x.ID, key)
+				say("execution %s has a node %s, which its workflow has not", x.ID, in)
 				continue
 			}
 			charged, interrupted := 0, 0
 			for i, n := range runs {
 				if n.Attempt != i+1 {
-					say("execution %s: node %s has the attempt %d where %d is next", x.ID, key, n.Attempt, i+1)
+					say("execution %s: node %s has the attempt %d where %d is next", x.ID, in, n.Attempt, i+1)
 				}
 				switch n.Status {
 				case "failed", "timed_out":
@@ -90,7 +111,7 @@ func attempts(e *Evidence, say func(string, ...any)) {
 					interrupted++
 				default:
 					if i < len(runs)-1 {
-						say("execution %s: node %s was %s with attempt %d and was run again", x.ID, key, n.Status, n.Attempt)
+						say("execution %s: node %s was %s with attempt %d and was run again", x.ID, in, n.Status, n.Attempt)
 					}
 				}
 			}
@@ -99,16 +120,16 @@ func attempts(e *Evidence, say func(string, ...any)) {
 				charged--
 			}
 			if charged > planned.Fails+1 {
-				say("execution %s: node %s failed %d times, and may be retried %d times", x.ID, key, charged, planned.Fails)
+				say("execution %s: node %s failed %d times, and may be retried %d times", x.ID, in, charged, planned.Fails)
 			}
 			if interrupted > maxInterruptions || gaveUp && interrupted != maxInterruptions {
-				say("execution %s: node %s was interrupted %d times; given up: %v", x.ID, key, interrupted, gaveUp)
+				say("execution %s: node %s was interrupted %d times; given up: %v", x.ID, in, interrupted, gaveUp)
 			}
 		}
 	}
 }
 
-// ends: every node has ended as its text and what it needs make it.
+// ends: every node has ended as its text and what it needs make it, under each index that it ran for.
 func ends(e *Evidence, say func(string, ...any)) {
 	for _, x := range e.World.Executions {
 		w := e.Workflows[x.Workflow]
@@ -118,47 +139,107 @@ func ends(e *Evidence, say func(string, ...any)) {
 		last := x.last()
 		for i := range w.Nodes {
 			planned := &w.Nodes[i]
-			n := last[planned.Key]
+			runs := last[planned.Key]
 			switch {
-			case n == nil:
+			case len(runs) == 0:
 				if !x.Canceled { // one that is canceled before its first claim has no node runs
 					say("execution %s has ended without node %s", x.ID, planned.Key)
 				}
-			case x.Canceled && slices.Contains([]string{"skipped", "canceled", "interrupted"}, n.Status):
-			case x.Canceled && planned.Kind == plan.Flaky && n.Status == "failed": // it is not retried after a cancel
-			case n.Status == "failed" && n.Failure.Code == "infrastructure":
-			case n.Status == "skipped" || !planned.Always && troubled(w, planned, last):
-				if n.Status != "skipped" || planned.Always || !troubled(w, planned, last) {
-					say("execution %s: node %s is %s; what it needs is %v", x.ID, n.Key, n.Status, needs(planned, last))
+			case skipped(runs) != (!planned.Always && troubled(w, planned, last)):
+				if !x.Canceled || !slices.Contains([]string{"skipped", "canceled", "interrupted"}, status(planned, runs)) {
+					say("execution %s: node %s is %s; what it needs is %v", x.ID, planned.Key, status(planned, runs), needs(w, planned, last))
 				}
-			case !slices.Contains(planned.Ends(), n.Status):
-				say("execution %s: node %s (%s) is %s (%s)", x.ID, n.Key, planned.Kind, n.Status, n.Failure.Code)
-			case n.Status != "completed" && planned.ExitCode != 0 && (n.ExitCode == nil || *n.ExitCode != planned.ExitCode):
-				say("execution %s: node %s does not end with exit code %d", x.ID, n.Key, planned.ExitCode)
+			case skipped(runs):
+			default:
+				endsOf(x, planned, runs, say)
 			}
 		}
 	}
 }
 
+// endsOf looks at each instance of a node that has begun.
+func endsOf(x *Execution, planned *plan.Node, runs []*NodeRun, say func(string, ...any)) {
+	for _, problem := range gaps(planned, runs) {
+		if !x.Canceled {
+			say("execution %s: node %s %s", x.ID, planned.Key, problem)
+		}
+	}
+	hasty := planned.Fan.Matrix() && !planned.Fan.Patient && !planned.ContinueOnError && slices.ContainsFunc(runs, final(planned))
+	for _, n := range runs {
+		// What was not brought to its end because of the cancel, or of another's failure.
+		given := x.Canceled || hasty && !final(planned)(n)
+		switch {
+		case given && slices.Contains([]string{"skipped", "canceled", "interrupted"}, n.Status):
+		case given && planned.Kind == plan.Flaky && n.Status == "failed": // it is not retried
+		case n.Status == "failed" && n.Failure.Code == "infrastructure":
+		case !slices.Contains(planned.Ends(n.Index), n.Status):
+			say("execution %s: node %s (%s) is %s (%s)", x.ID, n.instance(), planned.Kind, n.Status, n.Failure.Code)
+		case n.Status != "completed" && planned.ExitCode != 0 && (n.ExitCode == nil || *n.ExitCode != planned.ExitCode):
+			say("execution %s: node %s does not end with exit code %d", x.ID, n.instance(), planned.ExitCode)
+		}
+	}
+}
+
+// gaps says which indexes are missing, or too many, and which iterations follow on one that has not completed.
+func gaps(planned *plan.Node, runs []*NodeRun) (problems []string) {
+	for i, n := range runs {
+		if n.Index != i {
+			return []string{fmt.Sprintf("has the index %d where %d is next", n.Index, i)}
+		}
+		if !planned.Fan.Matrix() && i < len(runs)-1 && n.Status != "completed" {
+			problems = append(problems, fmt.Sprintf("goes on behind iteration %d, which is %s", i, n.Status))
+		}
+	}
+	short := len(runs) < planned.Fan.Count() && (planned.Fan.Matrix() || runs[len(runs)-1].Status == "completed")
+	if short || len(runs) > planned.Fan.Count() {
+		problems = append(problems, fmt.Sprintf("has run for %d indexes, not for %d", len(runs), planned.Fan.Count()))
+	}
+	return problems
+}
+
+// final reports whether a node run is a failure that is not retried, whatever else happens.
+func final(planned *plan.Node) func(*NodeRun) bool {
+	return func(n *NodeRun) bool {
+		return (n.Status == "failed" || n.Status == "timed_out") && (planned.Kind != plan.Flaky || n.Failure.Code == "infrastructure")
+	}
+}
+
+// skipped reports whether the node has not begun.
+func skipped(runs []*NodeRun) bool {
+	return len(runs) == 1 && runs[0].Index == 0 && runs[0].Status == "skipped"
+}
+
+// status is what a node is of which these are the newest attempts: the worst that any of them is.
+func status(planned *plan.Node, runs []*NodeRun) string {
+	if !planned.Fan.Fans() || skipped(runs) {
+		if len(runs) == 0 {
+			return ""
+		}
+		return runs[0].Status
+	}
+	for _, worst := range []string{"failed", "timed_out", "interrupted", "canceled", "skipped"} {
+		if slices.ContainsFunc(runs, func(n *NodeRun) bool { return n.Status == worst }) {
+			return worst
+		}
+	}
+	return "completed"
+}
+
 // troubled reports whether something that the node needs keeps it from running.
-func troubled(w *plan.Workflow, planned *plan.Node, last map[string]*NodeRun) bool {
+func troubled(w *plan.Workflow, planned *plan.Node, last map[string][]*NodeRun) bool {
 	return slices.ContainsFunc(planned.Needs, func(key string) bool { return !fine(w.Node(key), last[key]) })
 }
 
 // fine reports whether what needs the node may run.
-func fine(planned *plan.Node, n *NodeRun) bool {
-	if n == nil {
-		return false
-	}
-	return n.Status == "completed" || planned.ContinueOnError && (n.Status == "failed" || n.Status == "timed_out")
+func fine(planned *plan.Node, runs []*NodeRun) bool {
+	s := status(planned, runs)
+	return s == "completed" || planned.ContinueOnError && (s == "failed" || s == "timed_out")
 }
 
-func needs(planned *plan.Node, last map[string]*NodeRun) map[string]string {
+func needs(w *plan.Workflow, planned *plan.Node, last map[string][]*NodeRun) map[string]string {
 	statuses := map[string]string{}
 	for _, key := range planned.Needs {
-		if n := last[key]; n != nil {
-			statuses[key] = n.Status
-		}
+		statuses[key] = status(w.Node(key), last[key])
 	}
 	return statuses
 }
@@ -173,8 +254,8 @@ func verdict(e *Evidence, say func(string, ...any)) {
 		want := "completed"
 		last := x.last()
 		for i := range w.Nodes {
-			n := last[w.Nodes[i].Key]
-			if n != nil && (n.Status == "failed" || n.Status == "timed_out") && !w.Nodes[i].ContinueOnError {
+			s := status(&w.Nodes[i], last[w.Nodes[i].Key])
+			if (s == "failed" || s == "timed_out") && !w.Nodes[i].ContinueOnError {
 				want = "failed"
 			}
 		}

@@ -52,6 +52,7 @@ type Failure struct {
 type NodeRun struct {
 	ID                       uuid.UUID
 	Key                      string
+	Index                    int
 	Attempt                  int
 	Status                   string
 	ExitCode                 *int
@@ -141,12 +142,12 @@ FROM executions e JOIN workflows w ON w.id = e.workflow_id JOIN execution_data d
 
 func (w *World) loadNodeRuns(ctx context.Context, tx pgx.Tx) error {
 	const sql = `
-SELECT execution_id, id, node_key, attempt, status, exit_code, COALESCE(error->>'code', ''), outputs, decision, stdout_bytes, stderr_bytes, started_at, finished_at
+SELECT execution_id, id, node_key, index, attempt, status, exit_code, COALESCE(error->>'code', ''), outputs, decision, stdout_bytes, stderr_bytes, started_at, finished_at
 FROM node_runs ORDER BY execution_id, node_key, index, attempt`
 	return each(ctx, tx, sql, func(rows pgx.Rows) error {
 		var execution uuid.UUID
 		n := &NodeRun{}
-		err := rows.Scan(&execution, &n.ID, &n.Key, &n.Attempt, &n.Status, &n.ExitCode, &n.Failure.Code, &n.Outputs, &n.Decision, &n.StdoutBytes, &n.StderrBytes, &n.StartedAt, &n.FinishedAt)
+		err := rows.Scan(&execution, &n.ID, &n.Key, &n.Index, &n.Attempt, &n.Status, &n.ExitCode, &n.Failure.Code, &n.Outputs, &n.Decision, &n.StdoutBytes, &n.StderrBytes, &n.StartedAt, &n.FinishedAt)
 		if e := w.Executions[execution]; e != nil {
 			e.NodeRuns = append(e.NodeRuns, n)
 		}
@@ -236,12 +237,14 @@ SELECT name, max(inside)::int FROM (SELECT name, sum(change) OVER (PARTITION BY 
 	})
 }
 
-// last returns the newest attempt of each node.
-func (x *Execution) last() map[string]*NodeRun {
-	last := map[string]*NodeRun{}
+// last returns the newest attempts of each node, by index.
+func (x *Execution) last() map[string][]*NodeRun {
+	last := map[string][]*NodeRun{}
 	for _, n := range x.NodeRuns {
-		if l := last[n.Key]; l == nil || n.Attempt > l.Attempt {
-			last[n.Key] = n
+		if runs := last[n.Key]; len(runs) > 0 && runs[len(runs)-1].Index == n.Index {
+			runs[len(runs)-1] = n
+		} else {
+			last[n.Key] = append(runs, n)
 		}
 	}
 	return last

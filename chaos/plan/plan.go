@@ -72,9 +72,12 @@ type Node struct {
 	Secret   bool          // prints the secret
 	Fails    int           // of Flaky
 	ExitCode int           // of Broken; Flaky fails with it too
+	FailsAt  int           // of a Broken node that fans out: the index that fails, and no other does
 
 	Approve bool          // of an Approval: the answer to be given
 	For     time.Duration // of a Wait
+
+	Fan Fan
 }
 
 // Shape bounds what New makes.
@@ -85,6 +88,8 @@ type Shape struct {
 	Parking bool
 	// Groups puts some workflows into concurrency groups.
 	Groups bool
+	// Fans has some nodes run more than once, by a matrix or a repeat.
+	Fans bool
 }
 
 // New returns the n-th workflow of a seed.
@@ -168,6 +173,9 @@ func (g generator) node(i int, w *Workflow) Node {
 	}
 	n.Always = len(n.Needs) > 0 && g.oneIn(8)
 	n.Secret = w.Secret != "" && g.oneIn(2)
+	if g.shape.Fans {
+		n.Fan = g.fan(n.Kind)
+	}
 	switch n.Kind {
 	case Steady, Flaky, Broken, Stuck, Full:
 		n.Pause = time.Duration(g.between(20, 100)) * time.Millisecond
@@ -192,6 +200,10 @@ func (g generator) node(i int, w *Workflow) Node {
 	case Full:
 		n.ExitCode = fullCode
 	case Steady, Burst, Odd, Stuck, Set, Approval, Wait:
+	}
+	if times := n.Fan.Count(); times > 1 {
+		n.Lines = max(1, n.Lines*min(n.Fan.Parallel(), times)/times)
+		n.FailsAt = g.IntN(times)
 	}
 	return n
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,17 +18,22 @@ import (
 )
 
 func shape() plan.Shape {
-	return plan.Shape{Nodes: 7, Duration: 3 * time.Second, Parking: true, Groups: true}
+	return plan.Shape{Nodes: 7, Duration: 3 * time.Second, Parking: true, Groups: true, Fans: true}
 }
 
 func TestSeedsMakeWorkflows(t *testing.T) {
 	t.Parallel()
 	kinds := map[plan.Kind]int{}
-	secrets, conflicts := 0, map[plan.Conflict]int{}
+	secrets, matrices, repeats, conflicts := 0, 0, 0, map[plan.Conflict]int{}
 	for n := range 400 {
 		w := plan.New(7, n, shape())
 		for i := range w.Nodes {
 			kinds[w.Nodes[i].Kind]++
+			if w.Nodes[i].Fan.Matrix() {
+				matrices++
+			} else if w.Nodes[i].Fan.Fans() {
+				repeats++
+			}
 			if w.Nodes[i].Secret {
 				secrets++
 			}
@@ -58,8 +64,8 @@ func TestSeedsMakeWorkflows(t *testing.T) {
 			t.Errorf("no workflow has a group with %s", conflict)
 		}
 	}
-	if secrets == 0 {
-		t.Error("no node prints a secret")
+	if secrets == 0 || matrices == 0 || repeats == 0 {
+		t.Errorf("%d nodes print a secret, %d have a matrix and %d a repeat", secrets, matrices, repeats)
 	}
 	if other := plan.New(8, 0, shape()); cmp.Equal(other, plan.New(7, 0, shape())) {
 		t.Error("two seeds make the same workflow")
@@ -82,28 +88,37 @@ func TestCommandsWriteWhatIsExpected(t *testing.T) {
 	for name, c := range map[string]struct {
 		node  plan.Node
 		codes []int // of one run after the other in one workspace
+		index int   // of all
 	}{
-		"steady": {plan.Node{Kind: plan.Steady, Lines: 7, Padding: 3, Pause: time.Millisecond}, []int{0}},
-		"burst":  {plan.Node{Kind: plan.Burst, Lines: 700, Padding: 80}, []int{0}},
-		"odd":    {plan.Node{Kind: plan.Odd, Lines: 3}, []int{0}},
-		"secret": {plan.Node{Kind: plan.Steady, Lines: 1, Secret: true}, []int{0}},
-		"flaky":  {plan.Node{Kind: plan.Flaky, Lines: 1, Fails: 2, ExitCode: 9}, []int{9, 9, 0}},
-		"broken": {plan.Node{Kind: plan.Broken, Lines: 1, ExitCode: 5}, []int{5}},
-		"full":   {plan.Node{Kind: plan.Full, Lines: 1}, []int{28}},
+		"steady":             {plan.Node{Kind: plan.Steady, Lines: 7, Padding: 3, Pause: time.Millisecond}, []int{0}, 0},
+		"burst":              {plan.Node{Kind: plan.Burst, Lines: 700, Padding: 80}, []int{0}, 0},
+		"odd":                {plan.Node{Kind: plan.Odd, Lines: 3}, []int{0}, 0},
+		"secret":             {plan.Node{Kind: plan.Steady, Lines: 1, Secret: true}, []int{0}, 0},
+		"flaky":              {plan.Node{Kind: plan.Flaky, Lines: 1, Fails: 2, ExitCode: 9}, []int{9, 9, 0}, 0},
+		"broken":             {plan.Node{Kind: plan.Broken, Lines: 1, ExitCode: 5}, []int{5}, 0},
+		"full":               {plan.Node{Kind: plan.Full, Lines: 1}, []int{28}, 0},
+		"matrix":             {plan.Node{Kind: plan.Steady, Lines: 3, Fan: plan.Fan{Rows: 2, Columns: 3, MaxParallel: 1}}, []int{0}, 4},
+		"repeat":             {plan.Node{Kind: plan.Flaky, Lines: 1, Fails: 1, ExitCode: 2, Fan: plan.Fan{Times: 9, Until: -1}}, []int{2, 0}, 3},
+		"the broken one":     {plan.Node{Kind: plan.Broken, Lines: 1, ExitCode: 5, FailsAt: 1, Fan: plan.Fan{Times: 3, Until: 2}}, []int{5}, 1},
+		"not the broken one": {plan.Node{Kind: plan.Broken, Lines: 1, ExitCode: 5, FailsAt: 1, Fan: plan.Fan{Times: 3, Until: 2}}, []int{0}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			node := c.node
 			node.Key = "n0"
 			ledger, dir := t.TempDir(), t.TempDir()
-			out, stderr := node.Output()
+			out, stderr := node.Output(c.index)
 			for i, code := range c.codes {
 				_ = os.Remove(filepath.Join(dir, "output")) // there is none at first
 				cmd := exec.CommandContext(t.Context(), bash, "-eo", "pipefail", "-c", scriptOf(t, node))
 				cmd.Dir = dir
 				cmd.Env = []string{
-					"PATH=/usr/bin:/bin", "FOUNDRY_NODE=n0", "FOUNDRY_ATTEMPT=1", "FOUNDRY_EXECUTION_ID=e", "CHAOS_LEDGER=" + ledger,
+					"PATH=/usr/bin:/bin", "FOUNDRY_NODE=n0", "FOUNDRY_INDEX=" + strconv.Itoa(c.index), "FOUNDRY_ATTEMPT=1", "FOUNDRY_EXECUTION_ID=e", "CHAOS_LEDGER=" + ledger,
 					"FOUNDRY_OUTPUT=" + filepath.Join(dir, "output"), plan.SecretKey + "=" + plan.Masked,
+					"LABEL=" + node.Label(c.index),
+				}
+				if c.index > 0 {
+					cmd.Env = append(cmd.Env, "BEFORE="+node.Value(c.index-1))
 				}
 				var gotOut, gotErr bytes.Buffer
 				cmd.Stdout, cmd.Stderr = &gotOut, &gotErr
@@ -118,7 +133,7 @@ func TestCommandsWriteWhatIsExpected(t *testing.T) {
 					t.Errorf("stderr: -want +got\n%s", diff)
 				}
 				output, _ := os.ReadFile(filepath.Join(dir, "output")) // empty without one
-				if want := "value=" + node.Value() + "\n"; (string(output) == want) != (code == 0) {
+				if want := "value=" + node.Value(c.index) + "\n"; (string(output) == want) != (code == 0) {
 					t.Errorf("outputs %q", output)
 				}
 			}

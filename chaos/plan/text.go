@@ -41,6 +41,9 @@ func (w *Workflow) reference(key string) string {
 		return "nodes." + key + ".status"
 	case Steady, Burst, Odd, Flaky, Broken, Stuck, Full, Set:
 	}
+	if w.Node(key).Fan.Matrix() {
+		return "join(nodes." + key + ".outputs.value, '+')"
+	}
 	return "nodes." + key + ".outputs.value"
 }
 
@@ -55,12 +58,17 @@ func (w *Workflow) write(b *strings.Builder, n *Node) {
 	if n.ContinueOnError {
 		b.WriteString("    continue-on-error: true\n")
 	}
+	n.Fan.write(b, n)
 	switch n.Kind {
 	case Set:
 		var places, values strings.Builder
 		for i, need := range n.Needs {
 			fmt.Fprintf(&places, "{%d};", i)
 			fmt.Fprintf(&values, ", %s", w.reference(need))
+		}
+		for i, part := range n.Fan.parts() {
+			fmt.Fprintf(&places, "{%d}", len(n.Needs)+i)
+			fmt.Fprintf(&values, ", %s", part)
 		}
 		fmt.Fprintf(b, "    set: { value: \"${{ format('%s'%s) }}\" }\n", places.String(), values.String())
 		return
@@ -93,7 +101,7 @@ func (w *Workflow) write(b *strings.Builder, n *Node) {
 // sandbox it keeps trying to, since the disk may be full for a while.
 func (n *Node) script() string {
 	var s strings.Builder
-	s.WriteString(`note() { printf '%s %s %s %s\n' "$FOUNDRY_NODE" "$FOUNDRY_ATTEMPT" "$1" "$EPOCHREALTIME" >> "$CHAOS_LEDGER/$FOUNDRY_EXECUTION_ID"; }` + "\n")
+	s.WriteString(`note() { printf '%s %s %s %s %s\n' "$FOUNDRY_NODE" "$FOUNDRY_INDEX" "$FOUNDRY_ATTEMPT" "$1" "$EPOCHREALTIME" >> "$CHAOS_LEDGER/$FOUNDRY_EXECUTION_ID"; }` + "\n")
 	s.WriteString(`keep() { until printf '%s\n' "$1" 2>/dev/null >> "$2"; do sleep 0.1; done; }` + "\nnote begin\n")
 	if n.Secret {
 		fmt.Fprintf(&s, "printf 'the token is %%s.\\n' \"$%s\"\n", SecretKey)
@@ -102,8 +110,8 @@ func (n *Node) script() string {
 		fmt.Fprintf(&s, "for ((n = 1; n <= %d; n++)); do printf '%s'; done\n", n.Lines, oddFormat)
 	} else {
 		fmt.Fprintf(&s, "for ((n = 1; n <= %d; n++)); do\n", n.Lines)
-		fmt.Fprintf(&s, "  printf '%%s %%d %s\\n' \"$FOUNDRY_NODE\" \"$n\"\n", n.padding())
-		fmt.Fprintf(&s, "  if ((n %% %d == 0)); then printf '%%s %%d\\n' \"$FOUNDRY_NODE\" \"$n\" >&2; fi\n", stderrEvery)
+		fmt.Fprintf(&s, "  printf '%%s %%d %s\\n' \"$FOUNDRY_NODE.$FOUNDRY_INDEX\" \"$n\"\n", n.padding())
+		fmt.Fprintf(&s, "  if ((n %% %d == 0)); then printf '%%s %%d\\n' \"$FOUNDRY_NODE.$FOUNDRY_INDEX\" \"$n\" >&2; fi\n", stderrEvery)
 		if n.Pause > 0 {
 			fmt.Fprintf(&s, "  sleep %g\n", n.Pause.Seconds())
 		}
@@ -114,14 +122,26 @@ func (n *Node) script() string {
 		s.WriteString("while :; do sleep 1; done\n")
 	case Flaky:
 		// One that is interrupted behind the note and before its exit has failed for itself, and is not charged: it fails less often.
-		fmt.Fprintf(&s, "if [ \"$(cat \"failed-$FOUNDRY_NODE\" 2>/dev/null | wc -l)\" -lt %d ]; then keep x \"failed-$FOUNDRY_NODE\"; note end; exit %d; fi\n", n.Fails, n.ExitCode)
+		s.WriteString("failed=failed-$FOUNDRY_NODE-$FOUNDRY_INDEX\n")
+		fmt.Fprintf(&s, "if [ \"$(cat \"$failed\" 2>/dev/null | wc -l)\" -lt %d ]; then keep x \"$failed\"; note end; exit %d; fi\n", n.Fails, n.ExitCode)
 	case Broken:
-		fmt.Fprintf(&s, "note end\nexit %d\n", n.ExitCode)
+		condition := "true"
+		if n.Fan.Fans() {
+			condition = fmt.Sprintf("((FOUNDRY_INDEX == %d))", n.FailsAt)
+		}
+		fmt.Fprintf(&s, "if %s; then note end; exit %d; fi\n", condition, n.ExitCode)
 	case Full:
 		fmt.Fprintf(&s, "trap '' XFSZ\nulimit -f 64\nhead -c 1000000 /dev/zero > full 2>/dev/null || { note end; exit %d; }\n", fullCode)
 	case Steady, Burst, Odd, Set, Approval, Wait:
 	}
-	fmt.Fprintf(&s, "keep value='%s' \"$FOUNDRY_OUTPUT\"\nnote end", n.Value())
+	value := "'" + n.base() + "'"
+	switch {
+	case n.Fan.Matrix():
+		value += `"-$LABEL"`
+	case n.Fan.Fans():
+		value += `"-$LABEL-${#BEFORE}"`
+	}
+	fmt.Fprintf(&s, "keep value=%s \"$FOUNDRY_OUTPUT\"\nnote end", value)
 	return s.String()
 }
 
