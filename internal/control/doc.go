@@ -3,7 +3,7 @@
 //	try the advisory lock ──(taken)──▶ every second again
 //	      │ got it
 //	      ▼
-//	every second: ping the lock's connection ─▶ partitions (hourly) ─▶ deadlines ─▶ timers ─▶ reaper
+//	every second: ping the lock's connection ─▶ partitions (hourly) ─▶ deadlines ─▶ timers ─▶ concurrency groups ─▶ reaper
 //	beside it:    sandboxes (package reconcile), which waits for providers and holds nobody up
 //	              what is old (package retention), hourly, likewise
 //	      │ an error: the lock or the database is lost
