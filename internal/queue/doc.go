@@ -3,7 +3,11 @@
 //
 // A non-terminal execution is in exactly one place:
 //
-//	           claim (worker_id set, claim + 1)
+//	┌─────────┐  a row in concurrency_waiters: its group has no room (below)
+//	│ blocked │ ── cancel, queue deadline: terminal at once
+//	└────┬────┘
+//	     │ admission, by whoever ends an execution that has a slot: slot and queue row
+//	     ▼     claim (worker_id set, claim + 1)
 //	┌────────┐ ─────────────────────────────────▶ ┌────────┐
 //	│ ready  │                                    │  held  │ ── journal: terminal status ──▶ ended
 //	└────────┘ ◀───────────────────────────────── └────────┘
@@ -23,8 +27,21 @@
 // parked keeps the status waiting until it is claimed.
 //
 // Whoever changes a fact that an engine must react to does it under the execution's row lock: the fact, its event, signal + 1;
-// the queue row if it is parked, a wake-up if it is held. Locks are taken in the order executions (by id), workflows,
-// queue and timers, node runs.
+// the queue row if it is parked, a wake-up if it is held. Locks are taken in the order executions, workflows, concurrency groups,
+// queue and timers, node runs, and inside a kind by id.
+//
+// Concurrency groups are decided on admission, exactly, by the lock of the group's row; a claim knows nothing of them. An execution has a slot from its
+// admission to its end, whoever holds it or none:
+//
+//	enqueue: lock the group ─▶ refused (reject, held by a parent): nothing is written
+//	                        └▶ waiter row ─▶ admit
+//	end, cancel, queue deadline: lock the group ─▶ slot and waiter row go ─▶ admit
+//	admit:   while fewer have a slot than the limit: the first of those that wait and are not paused gets a slot and its queue row
+//
+// The id of a group follows from its name (GroupID), so that a transaction which ends some executions and admits others locks all their groups in one
+// order, whether they exist or not. Each step is a statement of its own, after the lock was had, and so sees what the holder before has left; but for a refusal none of
+// them needs an answer, and an execution without a group costs nothing. Admission touches waiters, slots and the queue, never an execution:
+// the group's lock is the only thing that it waits for.
 //
 // Failure cases:
 //   - Two workers claim: SKIP LOCKED hands each a different row; a claim never waits for a lock.
@@ -40,7 +57,15 @@
 //   - A worker that is gone, draining or past its lease claims nothing: the claim itself asks
 //     for an active worker.
 //   - A decision or a cancel lands while the engine parks: the park is refused, or the queue row is made; there is no third way.
-//   - An execution is in no place all the same: after a minute the control plane puts it back, and counts it.
+//   - The end of an execution and a newcomer to its group meet: whoever locks the group second sees what the first has left. So do a cancel of one
+//     that waits and its admission: the cancel takes away whichever rows it has by then.
+//   - A workflow is paused while its executions wait for groups: the pause locks these groups, and none of it is admitted until it is over.
+//   - Who has queued an execution that is to replace what runs dies before it has canceled that: the control plane does, once a second. It
+//     cancels what was queued before, and only what nobody has canceled: a second request would force.
+//   - Nobody is in a group any more: its row is swept under its lock. Who enters meanwhile waits, and makes it again.
+//   - A neighbouring release that knows no groups ends an execution that has a slot: the control plane takes it out. What such a release queues
+//     enters no group.
+//   - A group has room and does not move, or an execution is in no place all the same: after a minute the control plane puts it back, and counts it.
 //   - Two reruns want one sandbox: it moves by compare-and-set on its owner and its state, in the transaction that admits the rerun. The
 //     other one is refused, or plans again where it left the choice.
 //   - A rerun is canceled before it begins: the sandbox that it was to go on in is kept as before.
