@@ -7,3 +7,5 @@ ALTER TABLE executions
     ADD COLUMN depth               smallint NOT NULL DEFAULT 0 CHECK (depth BETWEEN 0 AND 5); -- of parents above it
 -- A node run has one child, however often it is asked for.
 CREATE UNIQUE INDEX executions_parent ON executions (parent_execution_id, parent_node_run_id) WHERE parent_execution_id IS NOT NULL;
+-- What the control plane looks through for children whose parent was ended without them.
+CREATE INDEX executions_children_live ON executions (id) WHERE parent_execution_id IS NOT NULL AND finished_at IS NULL;

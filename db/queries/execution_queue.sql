@@ -31,7 +31,7 @@ WITH picked AS MATERIALIZED (
 )
 SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
     c.queued_at, c.claimed_at, c.started_at, (c.cancel_requested_at IS NOT NULL)::bool AS canceled,
-    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, (c.rerun_of IS NOT NULL)::bool AS rerun, d.inputs,
+    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, (c.rerun_of IS NOT NULL)::bool AS rerun, c.parent_execution_id, c.depth, d.inputs,
     (NOT c.secrets_read OR EXISTS (SELECT 1 FROM execution_secrets x WHERE x.execution_id = c.id))::bool AS has_secrets
 FROM claimed c
 JOIN workflows w ON w.id = c.workflow_id
@@ -43,7 +43,7 @@ ORDER BY c.id;
 -- lease. Index: executions_pkey.
 SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
     c.queued_at, c.claimed_at, c.started_at, (c.cancel_requested_at IS NOT NULL)::bool AS canceled,
-    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, (c.rerun_of IS NOT NULL)::bool AS rerun, d.inputs,
+    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, (c.rerun_of IS NOT NULL)::bool AS rerun, c.parent_execution_id, c.depth, d.inputs,
     (NOT c.secrets_read OR EXISTS (SELECT 1 FROM execution_secrets x WHERE x.execution_id = c.id))::bool AS has_secrets
 FROM executions c
 JOIN workflows w ON w.id = c.workflow_id

@@ -10,10 +10,10 @@ WITH workflow AS (
     RETURNING workflows.id, organization_id, last_number, paused_at IS NOT NULL AS paused
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
-        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from, concurrency_group, parent_execution_id)
+        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from, concurrency_group, parent_execution_id, parent_node_run_id, depth)
     SELECT @id, w.organization_id, w.id, @workflow_version, w.last_number, 'queued', @source, @actor, @priority, sqlc.narg('timeout_ms'),
         1, now(), now() + make_interval(secs => @queue_timeout_seconds::float8), sqlc.narg('rerun_of'), sqlc.narg('sandbox_from'),
-        sqlc.narg('concurrency_group'), sqlc.narg('parent_execution_id')
+        sqlc.narg('concurrency_group'), sqlc.narg('parent_execution_id'), sqlc.narg('parent_node_run_id'), @depth
     FROM workflow w
     RETURNING id, number, priority, queued_at
 ), stored AS (
@@ -204,8 +204,14 @@ SELECT id, last_seq, (finished_at IS NOT NULL)::bool AS finished FROM executions
 SELECT started_at, signal, cancel_requested_at, cancel_forced_at, deadline_passed_at
 FROM executions WHERE id = @id AND claim = @claim AND finished_at IS NULL FOR NO KEY UPDATE;
 
+-- name: ExecutionLockFamily :exec
+-- Locks an execution and its parent, which is signaled when it ends, in the order of their ids. Index: executions_pkey.
+SELECT e.id FROM executions e
+WHERE e.id = @id OR e.id = (SELECT c.parent_execution_id FROM executions c WHERE c.id = @id)
+ORDER BY e.id FOR NO KEY UPDATE;
+
 -- name: ExecutionLock :one
-SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at, (concurrency_group IS NOT NULL)::bool AS grouped
+SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at, (concurrency_group IS NOT NULL)::bool AS grouped, parent_execution_id
 FROM executions WHERE id = @id AND organization_id = @organization_id FOR NO KEY UPDATE;
 
 -- name: ExecutionCancelQueued :exec
@@ -252,7 +258,7 @@ RETURNING id;
 
 -- name: ExecutionQueueDeadlinesDue :many
 -- Index: executions_queue_deadline.
-SELECT id, (concurrency_group IS NOT NULL)::bool AS grouped, EXISTS (SELECT 1 FROM concurrency_waiters w WHERE w.execution_id = executions.id)::bool AS blocked
+SELECT id, (concurrency_group IS NOT NULL)::bool AS grouped, parent_execution_id, EXISTS (SELECT 1 FROM concurrency_waiters w WHERE w.execution_id = executions.id)::bool AS blocked
 FROM executions WHERE queue_deadline_at <= now() AND status = 'queued' ORDER BY id LIMIT 100;
 
 -- name: ExecutionTimeOutQueued :many

@@ -4,9 +4,9 @@ SELECT id, claim, signal, last_seq, (finished_at IS NOT NULL)::bool AS finished,
     (concurrency_group IS NOT NULL)::bool AS grouped
 FROM executions WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 
--- name: JournalSignal :one
--- The signal of an execution, 0 of none. Index: executions_pkey.
-SELECT COALESCE(max(signal), 0)::bigint AS signal FROM executions WHERE id = @id;
+-- name: JournalFacts :many
+-- The signal of an execution, and its parent. Index: executions_pkey.
+SELECT signal, parent_execution_id FROM executions WHERE id = @id;
 
 -- name: JournalAdvanceExecutions :exec
 -- An empty status leaves it as it is. A terminal one, and waiting, give the claim back.

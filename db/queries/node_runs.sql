@@ -1,13 +1,14 @@
 -- name: NodeRunList :many
--- Index: node_runs_pkey.
-SELECT id, node_key, index, attempt, status, sandbox_id, shim_protocol, cursor, stdout_bytes, stderr_bytes, exit_code, error, outputs, summary,
-    started_at, finished_at, prompt, due_at, retry_at, decision, reused_from, matrix, clock_timestamp()::timestamptz AS read_at
-FROM node_runs WHERE execution_id = @execution_id ORDER BY node_key, index, attempt;
+-- Index: node_runs_pkey, executions_parent.
+SELECT n.id, n.node_key, n.index, n.attempt, n.status, n.sandbox_id, n.shim_protocol, n.cursor, n.stdout_bytes, n.stderr_bytes, n.exit_code, n.error, n.outputs, n.summary,
+    n.started_at, n.finished_at, n.prompt, n.due_at, n.retry_at, n.decision, n.reused_from, n.matrix, c.id AS child_id, clock_timestamp()::timestamptz AS read_at
+FROM node_runs n LEFT JOIN executions c ON c.parent_execution_id = n.execution_id AND c.parent_node_run_id = n.id
+WHERE n.execution_id = @execution_id ORDER BY n.node_key, n.index, n.attempt;
 
 -- name: NodeRunListWaiting :many
 -- What a parked execution waits for: decisions, times, and the pause before a node runs again. Index: node_runs_pkey.
-SELECT n.node_key, n.index, (n.status <> 'waiting')::bool AS retry, n.prompt, COALESCE(n.due_at, n.retry_at) AS due_at
-FROM node_runs n
+SELECT n.node_key, n.index, (n.status <> 'waiting')::bool AS retry, n.prompt, COALESCE(n.due_at, n.retry_at) AS due_at, c.id AS child_id
+FROM node_runs n LEFT JOIN executions c ON c.parent_execution_id = n.execution_id AND c.parent_node_run_id = n.id AND n.status = 'waiting'
 WHERE n.execution_id = @execution_id AND (n.status = 'waiting' OR n.retry_at IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM node_runs later
     WHERE later.execution_id = n.execution_id AND later.node_key = n.node_key AND later.index = n.index AND later.attempt > n.attempt))

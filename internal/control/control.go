@@ -150,9 +150,10 @@ func (l *Loops) round(ctx context.Context, r *reaper) error {
 	_, timers := l.Queue.UnparkDue(ctx)
 	superseded, groups := l.Queue.CancelSuperseded(ctx)
 	l.metrics.superseded.Add(float64(superseded))
+	_, orphans := l.Queue.CancelOrphans(ctx)
 	reaper := r.round(ctx, time.Now())
 	var lost error
-	for name, err := range map[string]error{"deadlines": deadlines, "timers": timers, "groups": groups, "reaper": reaper} {
+	for name, err := range map[string]error{"deadlines": deadlines, "timers": timers, "groups": groups, "orphans": orphans, "reaper": reaper} {
 		switch {
 		case err == nil:
 		case isRefusal(err):

@@ -262,6 +262,11 @@ func (r *run) endNodeRun(id uuid.UUID, status execution.NodeStatus, result journ
 		return
 	}
 	delete(r.active, id)
+	r.endInstance(in, id, status, result)
+}
+
+// endInstance writes the end of an instance's newest node run into the entry, and the retry that follows it, if one does.
+func (r *run) endInstance(in *instance, id uuid.UUID, status execution.NodeStatus, result journal.NodeRun) {
 	result.Failure = r.maskFailure(result.Failure)
 	in.current, in.failure = uuid.Nil, result.Failure
 	result.ID, result.Status = id, status

@@ -76,7 +76,7 @@ func (r *run) finish(status execution.Status, failure *execution.Failure) {
 	}
 	r.machine.end(r, status)
 	r.record(event.Type("execution."+string(status)), uuid.Nil, data)
-	r.entry.Signal = r.facts.Signal
+	r.entry.Signal, r.entry.Parent = r.facts.Signal, r.c.ParentID
 	r.entry.End = &journal.End{Status: status, Outputs: outputs, Failure: failure}
 	r.then(func() { r.ended = true })
 }

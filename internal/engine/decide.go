@@ -33,6 +33,7 @@ func (r *run) beginInstance(in *instance) bool {
 	case workflow.KindApproval, workflow.KindWait:
 		return r.beginWaiting(in)
 	case workflow.KindWorkflow:
+		return r.beginChild(in)
 	}
 	r.failUnstarted(in, &execution.Failure{Code: "workflow", Message: "This worker does not know the kind of the node."})
 	return true
@@ -40,7 +41,7 @@ func (r *run) beginInstance(in *instance) bool {
 
 // decide writes into the entry all that follows from the present states.
 func (r *run) decide() {
-	for r.entry.End == nil {
+	for r.entry.End == nil && r.broken == nil {
 		out := r.def.Graph.Advance(r.states, r.cancel(), r.condition)
 		for _, node := range out.Skipped {
 			r.skipNode(node)

@@ -27,6 +27,7 @@ type Config struct {
 	Journal      *journal.Journal
 	Executions   *execution.Store
 	Workflows    *workflow.Store
+	Queue        *queue.Store
 	Sandboxes    *SandboxStore
 	Secrets      *secret.Store
 	Artifacts    *artifact.Store

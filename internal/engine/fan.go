@@ -223,7 +223,7 @@ func (f *fan) fail(r *run, node int) {
 	for _, in := range r.nodes[node].instances {
 		switch in.status {
 		case graph.Waiting:
-			r.endWaiting(in, execution.NodeCanceled, nil)
+			r.cancelWait(in)
 		case graph.Running:
 			if in.retrying != nil {
 				r.stopRetrying(in)

@@ -15,6 +15,7 @@ import (
 type node struct {
 	instances []*instance // by index; a plain node has one, a fan those that there are yet
 	fan       *fan        // nil of a plain node, and of one that has not begun
+	target    *target     // of a workflow node, once it was looked up
 	whole     bool        // it has ended as a whole, before it fanned out: its one node run stands for all
 }
 
@@ -34,6 +35,8 @@ type instance struct {
 	retrying      *time.Timer
 	retryAt       time.Time     // while retrying, by this machine's monotonic clock
 	retryDue      time.Duration // while loading: the pause before the retry that is due
+	child         uuid.UUID     // while waiting for an execution: its id
+	asked         graph.Cancel  // and the cancel that it was asked for
 	due           *time.Time    // while waiting: when that ends by itself, by this machine's monotonic clock
 	dueTimer      *time.Timer
 	outputs       map[string]any

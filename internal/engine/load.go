@@ -42,6 +42,9 @@ func (r *run) load(settled execution.Settled) error {
 	}
 	r.tail.refused = r.tail.stored > maxExecutionLog
 	r.recallFailures()
+	if err := r.takeChildren(true); err != nil {
+		return err
+	}
 	return r.recallSandbox()
 }
 
@@ -70,7 +73,7 @@ func (r *run) recall(node int, nr *execution.NodeRun, canceledAt *time.Time) err
 		}
 		in.charged++
 		// One that never had a sandbox failed before it began, which is final.
-		if delay, again := r.retryDelay(in, nr.ExitCode); again && nr.SandboxID != nil {
+		if delay, again := r.retryDelay(in, nr.ExitCode); again && (nr.SandboxID != nil || nr.RetryIn != nil) {
 			if nr.RetryIn != nil {
 				delay = max(*nr.RetryIn, 0)
 			}

@@ -22,7 +22,7 @@ const maxReasons = 20
 // park writes into the entry that the execution is given back until a signal or a time, if all that it does is wait for long. It
 // reports whether it did.
 func (r *run) park() bool {
-	if len(r.active) > 0 || len(r.inbox) > 0 || !r.machine.settled() || r.machine.suspected {
+	if len(r.active) > 0 || r.calls > 0 || len(r.inbox) > 0 || !r.machine.settled() || r.machine.suspected {
 		return false
 	}
 	var due *time.Duration

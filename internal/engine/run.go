@@ -39,6 +39,8 @@ type run struct {
 	ended   bool        // the terminal entry is durable
 	forcing *time.Timer // until the sandbox is given up, if it does not answer
 
+	broken      error     // ends this run, and the execution is loaded again
+	calls       int       // requests to the queue that are under way
 	nodeRuns    int       // how many the execution has
 	nodeSeen    bool      // the first node run is durable, or was when the execution was loaded
 	firstFailed *instance // for good; nil while none has
@@ -173,13 +175,16 @@ func (r *run) loop(facts <-chan queue.Facts) error {
 		if !r.ended {
 			r.decide()
 		}
+		if r.broken != nil {
+			return r.broken // the entry is dropped
+		}
 		if err := r.commit(); err != nil {
 			return err
 		}
 		if r.ended {
 			return nil
 		}
-		if r.park() {
+		if r.broken == nil && r.park() {
 			return r.commit()
 		}
 		r.watchForced()
@@ -212,17 +217,25 @@ func (r *run) drainInbox() {
 // commit makes the entry durable and then does what it allows.
 func (r *run) commit() error {
 	e, acts := r.entry, r.acts
-	empty := !e.Started && len(e.Records) == 0 && len(e.NodeRuns) == 0 && len(e.Sandboxes) == 0
+	var refused map[uuid.UUID]*errs.Error
+	empty := !e.Started && len(e.Records) == 0 && len(e.NodeRuns) == 0 && len(e.Sandboxes) == 0 && len(e.Children) == 0
 	if !empty {
 		r.newEntry()
-		if _, err := r.e.Journal.Commit(r.ctx, e); err != nil {
+		receipt, err := r.e.Journal.Commit(r.ctx, e)
+		if err != nil {
 			return err
 		}
 		r.observe(e)
+		refused = receipt.Refused
 	}
 	r.acts = nil
 	for _, act := range acts {
 		act()
+	}
+	if len(refused) > 0 {
+		r.refusedChildren(refused)
+		r.decide()
+		return r.commit()
 	}
 	return nil
 }
@@ -252,6 +265,9 @@ func (r *run) learn(f queue.Facts) error {
 	before := r.facts
 	r.facts = f
 	if err := r.takeDecisions(); err != nil {
+		return err
+	}
+	if err := r.takeChildren(false); err != nil {
 		return err
 	}
 	if f.DeadlinePassed && !before.DeadlinePassed || f.CancelForced && !before.CancelForced || f.Canceled && !before.Canceled {

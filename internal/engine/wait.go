@@ -158,9 +158,18 @@ func (r *run) endWaiting(in *instance, status execution.NodeStatus, failure *exe
 func (r *run) cancelWaiting() {
 	for in := range r.instances() {
 		if in.status == graph.Waiting {
-			r.endWaiting(in, execution.NodeCanceled, nil)
+			r.cancelWait(in)
 		}
 	}
+}
+
+// cancelWait ends the wait of one instance. An execution that it waits for is canceled, and its end is waited for.
+func (r *run) cancelWait(in *instance) {
+	if r.def.Nodes[in.node].Kind == workflow.KindWorkflow {
+		r.cancelChild(in)
+		return
+	}
+	r.endWaiting(in, execution.NodeCanceled, nil)
 }
 
 // takeDecisions takes in what people have decided about approvals, which is durable with its event already.

@@ -71,6 +71,7 @@ type NodeRun struct {
 	RetryIn    *time.Duration  // of one that failed: when the node is to be run again, likewise
 	ReusedFrom *uuid.UUID      // the node run of an earlier execution that this one stands for
 
+	ChildID     *uuid.UUID      // of a workflow node: the execution that it runs
 	Combination json.RawMessage // of a matrix: what it ran for, as it may be shown; else nil
 }
 

@@ -220,7 +220,7 @@ func (s *Store) NodeRuns(ctx context.Context, id uuid.UUID) ([]NodeRun, error) {
 			SandboxID: row.SandboxID, Cursor: row.Cursor, StdoutBytes: row.StdoutBytes, StderrBytes: row.StderrBytes,
 			Outputs: row.Outputs, Failure: failure, StartedAt: row.StartedAt, FinishedAt: row.FinishedAt,
 			Prompt: row.Prompt, Decision: row.Decision, DueAt: row.DueAt, DueIn: pause(row.DueAt, row.ReadAt), RetryIn: pause(row.RetryAt, row.ReadAt), ReusedFrom: row.ReusedFrom,
-			Combination: row.Matrix,
+			Combination: row.Matrix, ChildID: row.ChildID,
 		}
 		if row.ExitCode != nil {
 			code := int(*row.ExitCode)

@@ -17,6 +17,7 @@ const (
 	WaitApproval WaitKind = "approval" // a person's decision
 	WaitTime     WaitKind = "wait"     // a time that the text names
 	WaitRetry    WaitKind = "retry"    // the pause before it runs again
+	WaitChild    WaitKind = "workflow" // the end of the execution that it runs
 )
 
 // WaitingNode is a node that its execution waits for.
@@ -26,6 +27,7 @@ type WaitingNode struct {
 	Kind    WaitKind
 	Message string     // of an approval; may be empty
 	Roles   []string   // of an approval: which may decide besides owners; empty is everybody who may run the workflow
+	ChildID *uuid.UUID // of WaitChild
 	DueAt   *time.Time // when it goes on by itself; nil is never
 }
 
@@ -47,6 +49,8 @@ func (s *Store) WaitingNodes(ctx context.Context, id uuid.UUID) ([]WaitingNode, 
 		switch {
 		case row.Retry:
 			n.Kind = WaitRetry
+		case row.ChildID != nil:
+			n.Kind, n.ChildID = WaitChild, row.ChildID
 		case row.Prompt != nil:
 			var p Prompt
 			if err := json.Unmarshal(row.Prompt, &p); err != nil {

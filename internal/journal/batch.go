@@ -10,6 +10,7 @@ import (
 	"foundry/internal/event"
 	"foundry/internal/execution"
 	"foundry/internal/postgres/dbsqlc"
+	"foundry/internal/queue"
 )
 
 // batch is the rows of one commit, as the arrays that its statements take.
@@ -32,6 +33,8 @@ type batch struct {
 	results    resultColumns
 	timers     timerColumns
 	leaving    []uuid.UUID // executions that end and have a slot in a concurrency group
+	children   []queue.Request
+	parents    []uuid.UUID // of executions that end
 }
 
 type cursorColumns struct {
@@ -124,6 +127,10 @@ func (b *batch) add(h *head, e *Entry) error {
 		b.addSandbox(h, s)
 	}
 	b.artifacts, b.dropped = append(b.artifacts, e.Artifacts...), append(b.dropped, e.Dropped...)
+	b.children = append(b.children, e.Children...)
+	if e.End != nil && e.Parent != nil {
+		b.parents = append(b.parents, *e.Parent)
+	}
 	h.end, h.park, h.left = e.End, e.Park, e.last()
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"foundry/internal/failpoint"
 	"foundry/internal/postgres"
 	"foundry/internal/postgres/dbsqlc"
+	"foundry/internal/queue"
 )
 
 // A batch that fails for a passing reason is tried again for this long before its callers are told.
@@ -139,6 +140,9 @@ func (j *Journal) write(ctx context.Context, entries []*pending) (*batch, error)
 	ids := make([]uuid.UUID, 0, len(entries))
 	for _, p := range entries {
 		ids = append(ids, p.entry.ExecutionID)
+		if p.entry.End != nil && p.entry.Parent != nil {
+			ids = append(ids, *p.entry.Parent)
+		}
 	}
 	slices.SortFunc(ids, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
 	ids = slices.Compact(ids)
@@ -163,10 +167,16 @@ func (j *Journal) write(ctx context.Context, entries []*pending) (*batch, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := j.admitChildren(ctx, tx, b); err != nil {
+		return nil, err
+	}
 	if err := b.queueWrites(ctx, q); err != nil {
 		return nil, err
 	}
-	claim := j.notifier.Claim(len(b.leaving) > 0, ids)
+	for _, c := range b.children {
+		ids = append(ids, c.ID)
+	}
+	claim := j.notifier.Claim(len(b.leaving)+len(b.children)+len(b.parents) > 0, ids)
 	if err = claim.Exec(ctx, tx); err == nil {
 		err = failpoint.Around(ctx, "journal.commit", func() error { return tx.Commit(ctx) })
 	}
@@ -177,6 +187,31 @@ func (j *Journal) write(ctx context.Context, entries []*pending) (*batch, error)
 	j.metrics.commitSeconds.Observe(time.Since(begun).Seconds())
 	j.metrics.batchSize.Observe(float64(len(entries)))
 	return b, nil
+}
+
+// admitChildren puts the children of the batch's executions where they wait for their turn. One that is refused is the affair of the engine
+// that has asked for it.
+func (j *Journal) admitChildren(ctx context.Context, tx dbsqlc.DBTX, b *batch) error {
+	if len(b.children) == 0 {
+		return nil
+	}
+	admitted, err := queue.Admit(ctx, tx, queue.Admission{Requests: b.children, QueuedMax: j.queuedMax, Leaving: b.leaving})
+	if err != nil {
+		return err
+	}
+	for i, a := range admitted {
+		if a.Refused == nil {
+			continue
+		}
+		parent := b.children[i].Parent.ExecutionID
+		receipt := b.receipts[parent]
+		if receipt.Refused == nil {
+			receipt.Refused = map[uuid.UUID]*errs.Error{}
+		}
+		receipt.Refused[b.children[i].ID] = a.Refused
+		b.receipts[parent] = receipt
+	}
+	return nil
 }
 
 // queueWrites puts the statements of a commit into the pipeline; none is sent before the commit.
@@ -207,6 +242,7 @@ func (b *batch) queueWrites(ctx context.Context, q *dbsqlc.Queries) error {
 	add(len(b.timers.Ids), func() error { return q.JournalSetTimers(ctx, b.timers.Ids, b.timers.DueMs, b.timers.Reasons) })
 	add(len(b.results.Ids), func() error { return q.JournalStoreResults(ctx, b.results.Ids, b.results.Outputs, b.results.Errors) })
 	add(len(b.leaving), func() error { return q.GroupAdmit(ctx, b.leaving, []uuid.UUID{}) })
+	add(len(b.parents), func() error { return q.ChildSignalParents(ctx, b.parents) })
 	return errors.Join(all...)
 }
 

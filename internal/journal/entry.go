@@ -7,8 +7,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"foundry/internal/errs"
 	"foundry/internal/event"
 	"foundry/internal/execution"
+	"foundry/internal/queue"
 	"foundry/internal/redact"
 )
 
@@ -28,6 +30,8 @@ type Entry struct {
 	// Artifacts are complete with the entry: ids of rows of package artifact, in the state stored. Their events are among the records. Those in
 	// Dropped are not shown any more.
 	Artifacts, Dropped []uuid.UUID
+	Children           []queue.Request // executions that its node runs wait for; each has an id, and this execution as its parent
+	Parent             *uuid.UUID      // with an End: the execution that waits for this one, and is signaled; nil without one
 	// End ends the execution, and Park gives it back until a signal or a time moves it on. Nothing of it may be
 	// submitted afterwards.
 	End  *End
@@ -149,6 +153,8 @@ type Park struct {
 type Receipt struct {
 	LastSeq int64
 	Signal  int64 // as it was under the lock: higher than known means that somebody wants something
+	// Refused are children that were not admitted, by id, and why. All else of the entry is durable.
+	Refused map[uuid.UUID]*errs.Error
 }
 
 // size estimates the bytes that the entry holds in memory.
@@ -164,6 +170,9 @@ func (e *Entry) size() int {
 		n += 128 + len(m.Ciphertext)
 	}
 	n += 64 * (len(e.Artifacts) + len(e.Dropped))
+	for _, c := range e.Children {
+		n += 512 + len(c.Inputs)
+	}
 	if e.End != nil {
 		n += len(e.End.Outputs)
 	}

@@ -31,6 +31,7 @@ type Config struct {
 	Notifier   *postgres.Notifier
 	Logger     zerolog.Logger
 	Registerer prometheus.Registerer // nil registers nothing
+	QueuedMax  int                   // of the children's workflows, as of a queue.Store; 0 is its default
 }
 
 // Journal commits entries in groups. Safe for concurrent use.
@@ -39,6 +40,8 @@ type Journal struct {
 	notifier *postgres.Notifier
 	log      zerolog.Logger
 	metrics  metrics
+
+	queuedMax int
 
 	room *semaphore.Weighted // bytes
 	wake chan struct{}       // one slot: there is something to take
@@ -58,7 +61,7 @@ type pending struct {
 // New returns a journal. Nothing is committed until Run.
 func New(c Config) *Journal {
 	return &Journal{
-		pool: c.Pool, notifier: c.Notifier, log: c.Logger, metrics: newMetrics(c.Registerer),
+		pool: c.Pool, notifier: c.Notifier, log: c.Logger, metrics: newMetrics(c.Registerer), queuedMax: c.QueuedMax,
 		room: semaphore.NewWeighted(maxQueuedBytes), wake: make(chan struct{}, 1),
 	}
 }

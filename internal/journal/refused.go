@@ -72,12 +72,12 @@ func (j *Journal) endBy(ctx context.Context, r right, end End, lost *execution.F
 // write these rows too, and raise the signal with it: it is read first, so that the entry is refused with errs.Conflict
 // when what it was made of is not true any more.
 func (j *Journal) refusal(ctx context.Context, r right, end End, lost *execution.Failure) (*Entry, error) {
-	var signal int64
+	var facts []dbsqlc.JournalFactsRow
 	var runs []dbsqlc.NodeRunListRow
 	var sandboxes []dbsqlc.SandboxListByExecutionRow
 	err := j.untilDone(ctx, func() (err error) {
 		q := dbsqlc.New(j.pool)
-		if signal, err = q.JournalSignal(ctx, r.executionID); err != nil {
+		if facts, err = q.JournalFacts(ctx, r.executionID); err != nil {
 			return err
 		}
 		if runs, err = q.NodeRunList(ctx, r.executionID); err != nil {
@@ -89,7 +89,10 @@ func (j *Journal) refusal(ctx context.Context, r right, end End, lost *execution
 	if err != nil {
 		return nil, err
 	}
-	entry := &Entry{ExecutionID: r.executionID, Claim: r.claim, Signal: signal, End: &end}
+	entry := &Entry{ExecutionID: r.executionID, Claim: r.claim, End: &end}
+	for _, f := range facts { // none: it is gone, and the entry is refused
+		entry.Signal, entry.Parent = f.Signal, f.ParentExecutionID
+	}
 	for _, run := range runs {
 		if execution.NodeStatus(run.Status).Terminal() {
 			continue

@@ -35,19 +35,19 @@ func (s *Store) cancel(ctx context.Context, organizationID, id uuid.UUID, by str
 	if err != nil {
 		return fmt.Errorf("encoding an event: %w", err)
 	}
-	err = s.transact(ctx, wake{work: true, ids: []uuid.UUID{id}}, func(tx dbsqlc.DBTX) error {
+	err = s.announce(ctx, func(tx dbsqlc.DBTX) (wake, error) {
 		q := dbsqlc.New(tx)
-		row, err := q.ExecutionLock(ctx, id, organizationID)
+		row, err := lockFamily(ctx, q, organizationID, id)
 		if err != nil {
-			return err
+			return wake{}, err
 		}
 		if status := execution.Status(row.Status); status.Terminal() {
-			return errs.E(errs.Finished, "The execution has already ended: it is %s.", status.Words())
+			return wake{}, errs.E(errs.Finished, "The execution has already ended: it is %s.", status.Words())
 		}
 		if err := cancelLocked(ctx, q, row, event); err != nil {
-			return err
+			return wake{}, err
 		}
-		return record(tx)
+		return wake{work: true, ids: withParent(id, row.ParentExecutionID)}, record(tx)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errs.E(errs.NotFound, "There is no execution with this id.")
@@ -58,7 +58,16 @@ func (s *Store) cancel(ctx context.Context, organizationID, id uuid.UUID, by str
 	return nil
 }
 
-// cancelLocked cancels an execution that has not ended, whose row the transaction has locked and which nothing was locked after.
+// lockFamily locks an execution and its parent, if it has one.
+func lockFamily(ctx context.Context, q *dbsqlc.Queries, organizationID, id uuid.UUID) (dbsqlc.ExecutionLockRow, error) {
+	if err := q.ExecutionLockFamily(ctx, id); err != nil {
+		return dbsqlc.ExecutionLockRow{}, err
+	}
+	return q.ExecutionLock(ctx, id, organizationID)
+}
+
+// cancelLocked cancels an execution that has not ended, whose row the transaction has locked, and its parent's, and which nothing was locked
+// after.
 func cancelLocked(ctx context.Context, q *dbsqlc.Queries, row dbsqlc.ExecutionLockRow, event []byte) error {
 	if execution.Status(row.Status) != execution.Queued {
 		if err := q.ExecutionRequestCancel(ctx, execution.Day(row.ID), event, row.ID); err != nil {
@@ -66,17 +75,21 @@ func cancelLocked(ctx context.Context, q *dbsqlc.Queries, row dbsqlc.ExecutionLo
 		}
 		return q.QueueUnpark(ctx, row.ID)
 	}
-	if !row.Grouped {
-		return q.ExecutionCancelQueued(ctx, execution.Day(row.ID), event, row.ID)
-	}
-	// Whether it is blocked or ready is known only under the group's lock.
-	if err := lockGroupOf(ctx, q, row.ID); err != nil {
-		return err
+	if row.Grouped {
+		// Whether it is blocked or ready is known only under the group's lock.
+		if err := lockGroupOf(ctx, q, row.ID); err != nil {
+			return err
+		}
 	}
 	if err := q.ExecutionCancelQueued(ctx, execution.Day(row.ID), event, row.ID); err != nil {
 		return err
 	}
-	return leave(ctx, q, row.ID)
+	if row.Grouped {
+		if err := leave(ctx, q, row.ID); err != nil {
+			return err
+		}
+	}
+	return signalParent(ctx, q, row.ParentExecutionID)
 }
 
 // cancelOnce asks for a cancel that nobody has asked for, and returns how many it has: one, or none of what has ended.
@@ -87,12 +100,12 @@ func (s *Store) cancelOnce(ctx context.Context, organizationID, id uuid.UUID, da
 	}
 	err = s.announce(ctx, func(tx dbsqlc.DBTX) (wake, error) {
 		q := dbsqlc.New(tx)
-		row, err := q.ExecutionLock(ctx, id, organizationID)
+		row, err := lockFamily(ctx, q, organizationID, id)
 		if err != nil || execution.Status(row.Status).Terminal() || row.CancelRequestedAt != nil {
 			return wake{}, err
 		}
 		asked = 1
-		return wake{work: true, ids: []uuid.UUID{id}}, cancelLocked(ctx, q, row, event)
+		return wake{work: true, ids: withParent(id, row.ParentExecutionID)}, cancelLocked(ctx, q, row, event)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("canceling execution %s: %w", id, err)

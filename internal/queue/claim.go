@@ -31,6 +31,8 @@ type Claimed struct {
 	StartedAt      *time.Time // set: an earlier claim has begun it, so its state must be loaded
 	Rerun          bool       // an earlier execution has left it node runs, so its state must be loaded
 	Recovered      bool       // under the same claim an engine may have driven it before, so its state must be loaded
+	ParentID       *uuid.UUID // the execution whose node runs this one; nil without one
+	Depth          int        // how many parents are above it
 	Inputs         json.RawMessage
 	HasSecrets     bool      // there are secrets to read before anything runs
 	ReceivedAt     time.Time // on this machine's monotonic clock
@@ -96,6 +98,7 @@ func claimedFrom(workerID uuid.UUID, rows []dbsqlc.QueueClaimRow) []Claimed {
 			Version: int(row.WorkflowVersion), Number: row.Number, Source: execution.Source(row.Source), Claim: row.Claim,
 			Facts:    Facts{Signal: row.Signal, Canceled: row.Canceled, CancelForced: row.CancelForced, DeadlinePassed: row.DeadlinePassed},
 			QueuedAt: row.QueuedAt, ClaimedAt: *row.ClaimedAt, StartedAt: row.StartedAt, Rerun: row.Rerun, Inputs: row.Inputs,
+			ParentID: row.ParentExecutionID, Depth: int(row.Depth),
 			HasSecrets: row.HasSecrets, ReceivedAt: now,
 		})
 	}

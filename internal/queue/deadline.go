@@ -72,9 +72,14 @@ func (s *Store) timeOutQueued(ctx context.Context, late dbsqlc.ExecutionQueueDea
 	}
 	event := fmt.Appendf(nil, `{"error":%s}`, failure)
 	var changed []uuid.UUID
-	err = s.change(ctx, wake{work: late.Grouped, ids: []uuid.UUID{id}}, func(q *dbsqlc.Queries) (err error) {
+	err = s.change(ctx, wake{work: late.Grouped || late.ParentExecutionID != nil, ids: withParent(id, late.ParentExecutionID)}, func(q *dbsqlc.Queries) (err error) {
+		// What is locked before the execution: that one is locked only where nobody has to be waited for.
+		if late.ParentExecutionID != nil {
+			if err = q.ChildLockParent(ctx, *late.ParentExecutionID); err != nil {
+				return err
+			}
+		}
 		if late.Grouped {
-			// Before the execution, which is only locked where nobody has to be waited for.
 			if err = lockGroupOf(ctx, q, id); err != nil {
 				return err
 			}
@@ -82,6 +87,9 @@ func (s *Store) timeOutQueued(ctx context.Context, late dbsqlc.ExecutionQueueDea
 		changed, err = q.ExecutionTimeOutQueued(ctx, id, failure, execution.Day(id), event)
 		if err == nil && late.Grouped && len(changed) > 0 {
 			err = leave(ctx, q, id)
+		}
+		if err == nil && len(changed) > 0 {
+			err = signalParent(ctx, q, late.ParentExecutionID)
 		}
 		return err
 	})

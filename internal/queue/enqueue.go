@@ -33,10 +33,20 @@ type Request struct {
 	Timeout        time.Duration   // from the first claim; 0 is none
 	QueueTimeout   time.Duration   // the longest wait for the first claim
 	Group          *workflow.Group // that it enters; nil without one
-	// ParentExecutionID is whose node runs it; zero for none. It enters no group that the parent, or one above it, has a slot in.
-	ParentExecutionID uuid.UUID
-	Once              *idempotency.Guard[Queued] // nil: every time. Enqueue only
+	// Parent is the node that runs it; nil without one. It enters no group that the parent, or one above it, has a slot in.
+	Parent *Parent
+	Once   *idempotency.Guard[Queued] // nil: every time. Enqueue only
 }
+
+// Parent is the node run that an execution belongs to. It has no other.
+type Parent struct {
+	ExecutionID uuid.UUID
+	NodeRunID   uuid.UUID
+	Depth       int // of the parent: 0 to MaxDepth - 1
+}
+
+// MaxDepth is how many parents may be above an execution.
+const MaxDepth = 5
 
 // Full is the code of an execution that is refused because as many of its workflow are queued as may be.
 const Full errs.Code = "queue_full"
@@ -57,7 +67,7 @@ func (s *Store) Enqueue(ctx context.Context, r Request) (Queued, error) {
 	if err != nil {
 		return Queued{}, err
 	}
-	if r.Once == nil && r.Group == nil {
+	if r.Once == nil && r.Group == nil && r.Parent == nil {
 		shared, err := s.enqueues.Run(ctx, lane{r.OrganizationID, r.WorkflowID}, n)
 		if err != nil {
 			return Queued{}, fmt.Errorf("enqueuing an execution: %w", err)
@@ -224,14 +234,18 @@ func newcomerOf(r Request) (*newcomer, error) {
 	if r.Timeout > 0 {
 		n.TimeoutMs = new(max(r.Timeout.Milliseconds(), 1))
 	}
-	if r.ParentExecutionID != uuid.Nil {
-		n.ParentExecutionID = &r.ParentExecutionID
+	if p := r.Parent; p != nil {
+		n.ParentExecutionID, n.ParentNodeRunID, n.Depth = &p.ExecutionID, &p.NodeRunID, int16(p.Depth+1)
 	}
 	if g := r.Group; g != nil {
 		n.ConcurrencyGroup, n.GroupID = &g.Name, new(GroupID(r.OrganizationID, g.Name))
 		n.Cancels = g.OnConflict == workflow.ConflictCancelRunning
 	}
-	return n, n.record(map[string]any{"workflow_id": r.WorkflowID, "version": r.Version, "source": r.Source, "priority": r.Priority})
+	facts := map[string]any{"workflow_id": r.WorkflowID, "version": r.Version, "source": r.Source, "priority": r.Priority}
+	if r.Parent != nil {
+		facts["parent_execution_id"] = r.Parent.ExecutionID
+	}
+	return n, n.record(facts)
 }
 
 // record makes the data of execution.queued.

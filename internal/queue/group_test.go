@@ -439,7 +439,9 @@ func TestGroupOfAParent(t *testing.T) {
 	b := setup(t)
 	defer b.check()
 	below := func(parent uuid.UUID) func(*queue.Request) {
-		return func(r *queue.Request) { r.Source, r.ParentExecutionID = execution.FromExecution, parent }
+		return func(r *queue.Request) {
+			r.Source, r.Parent = execution.FromExecution, &queue.Parent{ExecutionID: parent, NodeRunID: uuid.New()}
+		}
 	}
 	top := b.enqueue(grouped("a", 3))
 	middle := b.enqueue(grouped("b", 1), below(top))

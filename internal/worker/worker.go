@@ -122,7 +122,7 @@ var errStopped = errors.New("the worker has stopped")
 
 func (w *Worker) newEngine(sandboxes *engine.SandboxStore, installation uuid.UUID) *engine.Engine {
 	return engine.New(engine.Config{
-		Journal: w.journal, Executions: execution.NewStore(w.Pool), Workflows: workflow.NewStore(w.Pool),
+		Journal: w.journal, Executions: execution.NewStore(w.Pool), Workflows: workflow.NewStore(w.Pool), Queue: w.queue,
 		Sandboxes: sandboxes, Secrets: w.secrets, Artifacts: artifact.NewStore(w.Pool), Uploads: artifact.NewUploader(w.Pool), Provider: sandbox.Fence(w.Provider, w.lease.permit), Host: w.Host, Place: w.Place, Installation: installation,
 		Keep: w.Keep, Logger: w.Logger, Registerer: w.Registry,
 	})

@@ -152,8 +152,12 @@ func (b *testBundle) enqueue(w *workflow.Workflow, inputs string) uuid.UUID {
 	if inputs == "" {
 		inputs = "{}"
 	}
+	group, err := def.EnterGroup(nil, workflow.GroupFacts{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	q, err := b.queue.Enqueue(b.t.Context(), queue.Request{
-		OrganizationID: b.org, WorkflowID: w.ID, Version: w.LatestVersion, Source: execution.FromAPI,
+		Group: group, OrganizationID: b.org, WorkflowID: w.ID, Version: w.LatestVersion, Source: execution.FromAPI,
 		Inputs: json.RawMessage(inputs), Timeout: def.Timeout, QueueTimeout: def.QueueTimeout,
 	})
 	if err != nil {

@@ -40,7 +40,7 @@ WITH picked AS MATERIALIZED (
 )
 SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
     c.queued_at, c.claimed_at, c.started_at, (c.cancel_requested_at IS NOT NULL)::bool AS canceled,
-    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, (c.rerun_of IS NOT NULL)::bool AS rerun, d.inputs,
+    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, (c.rerun_of IS NOT NULL)::bool AS rerun, c.parent_execution_id, c.depth, d.inputs,
     (NOT c.secrets_read OR EXISTS (SELECT 1 FROM execution_secrets x WHERE x.execution_id = c.id))::bool AS has_secrets
 FROM claimed c
 JOIN workflows w ON w.id = c.workflow_id
@@ -49,24 +49,26 @@ ORDER BY c.id
 `
 
 type QueueClaimRow struct {
-	ID              uuid.UUID
-	OrganizationID  uuid.UUID
-	WorkflowID      uuid.UUID
-	WorkflowSlug    string
-	WorkflowVersion int32
-	Number          int64
-	Source          string
-	Claim           int64
-	Signal          int64
-	QueuedAt        time.Time
-	ClaimedAt       *time.Time
-	StartedAt       *time.Time
-	Canceled        bool
-	CancelForced    bool
-	DeadlinePassed  bool
-	Rerun           bool
-	Inputs          []byte
-	HasSecrets      bool
+	ID                uuid.UUID
+	OrganizationID    uuid.UUID
+	WorkflowID        uuid.UUID
+	WorkflowSlug      string
+	WorkflowVersion   int32
+	Number            int64
+	Source            string
+	Claim             int64
+	Signal            int64
+	QueuedAt          time.Time
+	ClaimedAt         *time.Time
+	StartedAt         *time.Time
+	Canceled          bool
+	CancelForced      bool
+	DeadlinePassed    bool
+	Rerun             bool
+	ParentExecutionID *uuid.UUID
+	Depth             int16
+	Inputs            []byte
+	HasSecrets        bool
 }
 
 // Never waits: rows that others hold are passed over. The CTE is materialized, since a subquery with
@@ -100,6 +102,8 @@ func (q *Queries) QueueClaim(ctx context.Context, avoid []uuid.UUID, workerID uu
 			&i.CancelForced,
 			&i.DeadlinePassed,
 			&i.Rerun,
+			&i.ParentExecutionID,
+			&i.Depth,
 			&i.Inputs,
 			&i.HasSecrets,
 		); err != nil {
@@ -224,7 +228,7 @@ func (q *Queries) QueueFreeLost(ctx context.Context, reason string) ([]uuid.UUID
 const queueHeld = `-- name: QueueHeld :many
 SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
     c.queued_at, c.claimed_at, c.started_at, (c.cancel_requested_at IS NOT NULL)::bool AS canceled,
-    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, (c.rerun_of IS NOT NULL)::bool AS rerun, d.inputs,
+    (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, (c.rerun_of IS NOT NULL)::bool AS rerun, c.parent_execution_id, c.depth, d.inputs,
     (NOT c.secrets_read OR EXISTS (SELECT 1 FROM execution_secrets x WHERE x.execution_id = c.id))::bool AS has_secrets
 FROM executions c
 JOIN workflows w ON w.id = c.workflow_id
@@ -234,24 +238,26 @@ ORDER BY c.id
 `
 
 type QueueHeldRow struct {
-	ID              uuid.UUID
-	OrganizationID  uuid.UUID
-	WorkflowID      uuid.UUID
-	WorkflowSlug    string
-	WorkflowVersion int32
-	Number          int64
-	Source          string
-	Claim           int64
-	Signal          int64
-	QueuedAt        time.Time
-	ClaimedAt       *time.Time
-	StartedAt       *time.Time
-	Canceled        bool
-	CancelForced    bool
-	DeadlinePassed  bool
-	Rerun           bool
-	Inputs          []byte
-	HasSecrets      bool
+	ID                uuid.UUID
+	OrganizationID    uuid.UUID
+	WorkflowID        uuid.UUID
+	WorkflowSlug      string
+	WorkflowVersion   int32
+	Number            int64
+	Source            string
+	Claim             int64
+	Signal            int64
+	QueuedAt          time.Time
+	ClaimedAt         *time.Time
+	StartedAt         *time.Time
+	Canceled          bool
+	CancelForced      bool
+	DeadlinePassed    bool
+	Rerun             bool
+	ParentExecutionID *uuid.UUID
+	Depth             int16
+	Inputs            []byte
+	HasSecrets        bool
 }
 
 // What a worker holds and does not drive: the answer to its claim was lost, or its engines had stopped for want of a
@@ -282,6 +288,8 @@ func (q *Queries) QueueHeld(ctx context.Context, workerID *uuid.UUID, ids []uuid
 			&i.CancelForced,
 			&i.DeadlinePassed,
 			&i.Rerun,
+			&i.ParentExecutionID,
+			&i.Depth,
 			&i.Inputs,
 			&i.HasSecrets,
 		); err != nil {

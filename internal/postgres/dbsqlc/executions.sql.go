@@ -97,25 +97,25 @@ WITH workflow AS (
     RETURNING workflows.id, organization_id, last_number, paused_at IS NOT NULL AS paused
 ), execution AS (
     INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, priority, timeout_ms,
-        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from, concurrency_group, parent_execution_id)
+        last_seq, queued_at, queue_deadline_at, rerun_of, sandbox_from, concurrency_group, parent_execution_id, parent_node_run_id, depth)
     SELECT $4, w.organization_id, w.id, $5, w.last_number, 'queued', $6, $7, $8, $9,
         1, now(), now() + make_interval(secs => $10::float8), $11, $12,
-        $13, $14
+        $13, $14, $15, $16
     FROM workflow w
     RETURNING id, number, priority, queued_at
 ), stored AS (
-    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $15 FROM execution e
+    INSERT INTO execution_data (execution_id, inputs) SELECT e.id, $17 FROM execution e
 ), place AS (
     INSERT INTO execution_queue (execution_id, run_order, paused)
     SELECT e.id, e.queued_at - e.priority * interval '5 minutes', w.paused FROM execution e, workflow w
-    WHERE $16::uuid IS NULL
+    WHERE $18::uuid IS NULL
 ), blocked AS (
     INSERT INTO concurrency_waiters (execution_id, group_id, run_order, paused, cancels)
-    SELECT e.id, $16, e.queued_at - e.priority * interval '5 minutes', w.paused, $17::boolean FROM execution e, workflow w
-    WHERE $16::uuid IS NOT NULL
+    SELECT e.id, $18, e.queued_at - e.priority * interval '5 minutes', w.paused, $19::boolean FROM execution e, workflow w
+    WHERE $18::uuid IS NOT NULL
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
-    SELECT $18, e.id, 1, 'execution.queued', $19::jsonb || jsonb_build_object('number', e.number) FROM execution e
+    SELECT $20, e.id, 1, 'execution.queued', $21::jsonb || jsonb_build_object('number', e.number) FROM execution e
 )
 SELECT number, queued_at FROM execution
 `
@@ -135,6 +135,8 @@ type ExecutionEnqueueParams struct {
 	SandboxFrom         *uuid.UUID
 	ConcurrencyGroup    *string
 	ParentExecutionID   *uuid.UUID
+	ParentNodeRunID     *uuid.UUID
+	Depth               int16
 	Inputs              []byte
 	GroupID             *uuid.UUID
 	Cancels             bool
@@ -167,6 +169,8 @@ func (q *Queries) ExecutionEnqueue(ctx context.Context, arg ExecutionEnqueuePara
 		arg.SandboxFrom,
 		arg.ConcurrencyGroup,
 		arg.ParentExecutionID,
+		arg.ParentNodeRunID,
+		arg.Depth,
 		arg.Inputs,
 		arg.GroupID,
 		arg.Cancels,
@@ -935,7 +939,7 @@ func (q *Queries) ExecutionListOfWorkflowBySet(ctx context.Context, arg Executio
 }
 
 const executionLock = `-- name: ExecutionLock :one
-SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at, (concurrency_group IS NOT NULL)::bool AS grouped
+SELECT id, status, claim, last_seq, worker_id, cancel_requested_at, cancel_forced_at, (concurrency_group IS NOT NULL)::bool AS grouped, parent_execution_id
 FROM executions WHERE id = $1 AND organization_id = $2 FOR NO KEY UPDATE
 `
 
@@ -948,6 +952,7 @@ type ExecutionLockRow struct {
 	CancelRequestedAt *time.Time
 	CancelForcedAt    *time.Time
 	Grouped           bool
+	ParentExecutionID *uuid.UUID
 }
 
 func (q *Queries) ExecutionLock(ctx context.Context, iD uuid.UUID, organizationID uuid.UUID) (ExecutionLockRow, error) {
@@ -962,8 +967,21 @@ func (q *Queries) ExecutionLock(ctx context.Context, iD uuid.UUID, organizationI
 		&i.CancelRequestedAt,
 		&i.CancelForcedAt,
 		&i.Grouped,
+		&i.ParentExecutionID,
 	)
 	return i, err
+}
+
+const executionLockFamily = `-- name: ExecutionLockFamily :exec
+SELECT e.id FROM executions e
+WHERE e.id = $1 OR e.id = (SELECT c.parent_execution_id FROM executions c WHERE c.id = $1)
+ORDER BY e.id FOR NO KEY UPDATE
+`
+
+// Locks an execution and its parent, which is signaled when it ends, in the order of their ids. Index: executions_pkey.
+func (q *Queries) ExecutionLockFamily(ctx context.Context, id uuid.UUID) error {
+	_, err := q.db.Exec(ctx, executionLockFamily, id)
+	return err
 }
 
 const executionPassDeadline = `-- name: ExecutionPassDeadline :many
@@ -996,14 +1014,15 @@ func (q *Queries) ExecutionPassDeadline(ctx context.Context, id uuid.UUID) ([]uu
 }
 
 const executionQueueDeadlinesDue = `-- name: ExecutionQueueDeadlinesDue :many
-SELECT id, (concurrency_group IS NOT NULL)::bool AS grouped, EXISTS (SELECT 1 FROM concurrency_waiters w WHERE w.execution_id = executions.id)::bool AS blocked
+SELECT id, (concurrency_group IS NOT NULL)::bool AS grouped, parent_execution_id, EXISTS (SELECT 1 FROM concurrency_waiters w WHERE w.execution_id = executions.id)::bool AS blocked
 FROM executions WHERE queue_deadline_at <= now() AND status = 'queued' ORDER BY id LIMIT 100
 `
 
 type ExecutionQueueDeadlinesDueRow struct {
-	ID      uuid.UUID
-	Grouped bool
-	Blocked bool
+	ID                uuid.UUID
+	Grouped           bool
+	ParentExecutionID *uuid.UUID
+	Blocked           bool
 }
 
 // Index: executions_queue_deadline.
@@ -1016,7 +1035,12 @@ func (q *Queries) ExecutionQueueDeadlinesDue(ctx context.Context) ([]ExecutionQu
 	items := []ExecutionQueueDeadlinesDueRow{}
 	for rows.Next() {
 		var i ExecutionQueueDeadlinesDueRow
-		if err := rows.Scan(&i.ID, &i.Grouped, &i.Blocked); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.Grouped,
+			&i.ParentExecutionID,
+			&i.Blocked,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

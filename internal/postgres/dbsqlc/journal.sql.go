@@ -36,6 +36,36 @@ func (q *Queries) JournalAdvanceExecutions(ctx context.Context, ids []uuid.UUID,
 	return err
 }
 
+const journalFacts = `-- name: JournalFacts :many
+SELECT signal, parent_execution_id FROM executions WHERE id = $1
+`
+
+type JournalFactsRow struct {
+	Signal            int64
+	ParentExecutionID *uuid.UUID
+}
+
+// The signal of an execution, and its parent. Index: executions_pkey.
+func (q *Queries) JournalFacts(ctx context.Context, id uuid.UUID) ([]JournalFactsRow, error) {
+	rows, err := q.db.Query(ctx, journalFacts, id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []JournalFactsRow{}
+	for rows.Next() {
+		var i JournalFactsRow
+		if err := rows.Scan(&i.Signal, &i.ParentExecutionID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const journalLock = `-- name: JournalLock :many
 SELECT id, claim, signal, last_seq, (finished_at IS NOT NULL)::bool AS finished,
     (concurrency_group IS NOT NULL)::bool AS grouped
@@ -90,18 +120,6 @@ ON CONFLICT (execution_id) DO UPDATE SET due_at = EXCLUDED.due_at, reason = EXCL
 func (q *Queries) JournalSetTimers(ctx context.Context, ids []uuid.UUID, dueMs []int64, reasons []string) error {
 	_, err := q.db.Exec(ctx, journalSetTimers, ids, dueMs, reasons)
 	return err
-}
-
-const journalSignal = `-- name: JournalSignal :one
-SELECT COALESCE(max(signal), 0)::bigint AS signal FROM executions WHERE id = $1
-`
-
-// The signal of an execution, 0 of none. Index: executions_pkey.
-func (q *Queries) JournalSignal(ctx context.Context, id uuid.UUID) (int64, error) {
-	row := q.db.QueryRow(ctx, journalSignal, id)
-	var signal int64
-	err := row.Scan(&signal)
-	return signal, err
 }
 
 const journalStoreResults = `-- name: JournalStoreResults :exec

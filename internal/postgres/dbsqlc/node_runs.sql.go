@@ -31,9 +31,10 @@ func (q *Queries) NodeRunAdvanceMany(ctx context.Context, ids []uuid.UUID, curso
 }
 
 const nodeRunList = `-- name: NodeRunList :many
-SELECT id, node_key, index, attempt, status, sandbox_id, shim_protocol, cursor, stdout_bytes, stderr_bytes, exit_code, error, outputs, summary,
-    started_at, finished_at, prompt, due_at, retry_at, decision, reused_from, matrix, clock_timestamp()::timestamptz AS read_at
-FROM node_runs WHERE execution_id = $1 ORDER BY node_key, index, attempt
+SELECT n.id, n.node_key, n.index, n.attempt, n.status, n.sandbox_id, n.shim_protocol, n.cursor, n.stdout_bytes, n.stderr_bytes, n.exit_code, n.error, n.outputs, n.summary,
+    n.started_at, n.finished_at, n.prompt, n.due_at, n.retry_at, n.decision, n.reused_from, n.matrix, c.id AS child_id, clock_timestamp()::timestamptz AS read_at
+FROM node_runs n LEFT JOIN executions c ON c.parent_execution_id = n.execution_id AND c.parent_node_run_id = n.id
+WHERE n.execution_id = $1 ORDER BY n.node_key, n.index, n.attempt
 `
 
 type NodeRunListRow struct {
@@ -59,10 +60,11 @@ type NodeRunListRow struct {
 	Decision     []byte
 	ReusedFrom   *uuid.UUID
 	Matrix       []byte
+	ChildID      *uuid.UUID
 	ReadAt       time.Time
 }
 
-// Index: node_runs_pkey.
+// Index: node_runs_pkey, executions_parent.
 func (q *Queries) NodeRunList(ctx context.Context, executionID uuid.UUID) ([]NodeRunListRow, error) {
 	rows, err := q.db.Query(ctx, nodeRunList, executionID)
 	if err != nil {
@@ -95,6 +97,7 @@ func (q *Queries) NodeRunList(ctx context.Context, executionID uuid.UUID) ([]Nod
 			&i.Decision,
 			&i.ReusedFrom,
 			&i.Matrix,
+			&i.ChildID,
 			&i.ReadAt,
 		); err != nil {
 			return nil, err
@@ -108,8 +111,8 @@ func (q *Queries) NodeRunList(ctx context.Context, executionID uuid.UUID) ([]Nod
 }
 
 const nodeRunListWaiting = `-- name: NodeRunListWaiting :many
-SELECT n.node_key, n.index, (n.status <> 'waiting')::bool AS retry, n.prompt, COALESCE(n.due_at, n.retry_at) AS due_at
-FROM node_runs n
+SELECT n.node_key, n.index, (n.status <> 'waiting')::bool AS retry, n.prompt, COALESCE(n.due_at, n.retry_at) AS due_at, c.id AS child_id
+FROM node_runs n LEFT JOIN executions c ON c.parent_execution_id = n.execution_id AND c.parent_node_run_id = n.id AND n.status = 'waiting'
 WHERE n.execution_id = $1 AND (n.status = 'waiting' OR n.retry_at IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM node_runs later
     WHERE later.execution_id = n.execution_id AND later.node_key = n.node_key AND later.index = n.index AND later.attempt > n.attempt))
@@ -122,6 +125,7 @@ type NodeRunListWaitingRow struct {
 	Retry   bool
 	Prompt  []byte
 	DueAt   *time.Time
+	ChildID *uuid.UUID
 }
 
 // What a parked execution waits for: decisions, times, and the pause before a node runs again. Index: node_runs_pkey.
@@ -140,6 +144,7 @@ func (q *Queries) NodeRunListWaiting(ctx context.Context, executionID uuid.UUID)
 			&i.Retry,
 			&i.Prompt,
 			&i.DueAt,
+			&i.ChildID,
 		); err != nil {
 			return nil, err
 		}
