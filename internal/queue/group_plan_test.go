@@ -2,13 +2,14 @@ package queue_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"foundry/internal/pgtest"
 	"foundry/internal/queue"
 )
 
-// TestGroupPlans holds that moving a group costs what moves, not what waits.
+// TestGroupPlans holds that moving a group costs what moves, not what waits, and that a claim knows nothing of groups.
 func TestGroupPlans(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -23,6 +24,9 @@ func TestGroupPlans(t *testing.T) {
 	pgtest.Exec(t, b.pool, "UPDATE executions SET concurrency_group = 'a'")
 	for n := range 300 {
 		b.enqueue(grouped(string(rune('b'+n)), 1))
+	}
+	if scans := strings.Join(pgtest.Explain(t, b.pool, b.claimStatement(), false).Scans(), " "); strings.Contains(scans, "concurrency") {
+		t.Errorf("a claim reads %s", scans)
 	}
 	for _, analyzed := range []bool{false, true} {
 		if analyzed {
@@ -44,4 +48,11 @@ func TestGroupPlans(t *testing.T) {
 			}
 		}
 	}
+}
+
+// claimStatement is what a claim sends.
+func (b *testBundle) claimStatement() pgtest.Statement {
+	b.t.Helper()
+	b.claim(b.join(), 0)
+	return b.statements.Last(b.t, "QueueClaim")
 }
