@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -76,6 +77,8 @@ type RerunNode struct {
 	Key string
 	// Reused are the node runs, one for each index, that stand for the node; nil: it runs, or is decided on anew.
 	Reused []uuid.UUID
+	// Kept are node runs of a matrix or a repeat that goes on where it was: these indexes do not run again.
+	Kept []uuid.UUID
 }
 
 // PlanRerun says what a rerun would do, or returns the error that it would return: errs.NotFound, NotFinished, errs.Validation when
@@ -193,7 +196,7 @@ func (p *RerunPlan) write(ctx context.Context, q *dbsqlc.Queries, id uuid.UUID) 
 	}
 	var ids, reused []uuid.UUID
 	for _, n := range p.Nodes {
-		for _, run := range n.Reused {
+		for _, run := range slices.Concat(n.Reused, n.Kept) {
 			ids, reused = append(ids, execution.NewID()), append(reused, run)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 // nodeEnd is how a node of an earlier execution has ended. The zero value is that of a node which never began.
 type nodeEnd struct {
 	runs      []uuid.UUID // the last of each index
+	done      []uuid.UUID // those of them that have completed
 	completed bool        // all of them
 	skipped   bool        // all of them
 }
@@ -28,8 +29,12 @@ func endsOf(runs []dbsqlc.RerunNodeRunListRow) map[string]nodeEnd {
 	for _, run := range runs {
 		end, seen := ends[run.NodeKey]
 		status := execution.NodeStatus(run.Status)
+		if status == execution.NodeCompleted {
+			end.done = append(end.done, run.ID)
+		}
 		ends[run.NodeKey] = nodeEnd{
 			runs:      append(end.runs, run.ID),
+			done:      end.done,
 			completed: status == execution.NodeCompleted && (end.completed || !seen),
 			skipped:   status == execution.NodeSkipped && (end.skipped || !seen),
 		}
@@ -66,11 +71,32 @@ func (p *RerunPlan) chooseNodes(old *workflow.Definition, ends map[string]nodeEn
 		node := RerunNode{Key: p.text.Nodes[i].Key}
 		if kept[node.Key] && !now[node.Key] {
 			node.Reused = ends[node.Key].runs
+		} else if p.goesOn(old, i, now) {
+			node.Kept = ends[node.Key].done
 		}
 		p.Nodes = append(p.Nodes, node)
 	}
 	p.idle = len(now) == 0
 	return nil
+}
+
+// goesOn reports whether a node that runs again is a matrix or a repeat which goes on where it was: it was not chosen, and rests on nothing
+// that runs.
+func (p *RerunPlan) goesOn(old *workflow.Definition, node int, now map[string]bool) bool {
+	n := &p.text.Nodes[node]
+	before, ok := old.Node(n.Key)
+	switch {
+	case n.Key == p.From && p.From != FromFailed, !ok, before.Kind != n.Kind, !sameNeeds(before.Needs, n.Needs):
+		return false
+	case !n.Fans() || !sameFan(before, n):
+		return false
+	}
+	return !slices.ContainsFunc(p.text.Graph.Ancestors(node), func(above int) bool { return now[p.text.Graph.Key(above)] })
+}
+
+// sameFan reports whether two nodes run under the same indexes, as far as their text tells.
+func sameFan(a, b *workflow.Node) bool {
+	return (a.Matrix == nil) == (b.Matrix == nil) && (a.Repeat == nil) == (b.Repeat == nil)
 }
 
 // runs returns the nodes of a graph that run again: the chosen one, those of which begins is true, and all that needs one of them.
@@ -94,6 +120,8 @@ func (p *RerunPlan) checkKept(n *workflow.Node, refused *errs.Error) {
 		refused.With("/version", "The node %q, which would be reused, is not in version %d.", n.Key, p.Version)
 	case now.Kind != n.Kind:
 		refused.With("/version", "The node %q, which would be reused, is of another kind in version %d: %s, not %s.", n.Key, p.Version, now.Kind, n.Kind)
+	case !sameFan(now, n):
+		refused.With("/version", "The node %q, which would be reused, runs under other indexes in version %d.", n.Key, p.Version)
 	case !sameNeeds(now.Needs, n.Needs):
 		refused.With("/version", "The node %q, which would be reused, needs other nodes in version %d.", n.Key, p.Version)
 	}

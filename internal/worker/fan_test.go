@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +14,10 @@ import (
 	"foundry/internal/errs"
 	"foundry/internal/event"
 	"foundry/internal/execution"
+	"foundry/internal/pgtest"
+	"foundry/internal/queue"
 	"foundry/internal/sandbox"
+	"foundry/internal/workflow"
 )
 
 // lines shows how each node run has ended, one a line: key[index]#attempt status.
@@ -285,6 +289,55 @@ outputs: { all: "${{ nodes.join.outputs.all }}" }
 	x := b.end(b.enqueue(w, `{"list":`+list+`}`))
 	if want := `{"all": "` + strings.Repeat("1", 1000) + `"}`; string(x.Outputs) != want {
 		t.Errorf("%s, %+v, %.80s", x.Status, x.Failure, x.Outputs)
+	}
+	b.checkHistory(x.ID)
+}
+
+// TestRerunOfFans runs again what did not complete of a matrix and of a repeat, and nothing else.
+func TestRerunOfFans(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.startWorker(4)
+	// What an instance does depends on the attempt of its node run, which a rerun counts on from.
+	w := b.push(`
+name: second-try
+nodes:
+  each:
+    matrix: { n: [0, 1, 2] }
+    fail-fast: false
+    env: { N: "${{ matrix.n }}" }
+    run: echo "by=$FOUNDRY_EXECUTION_ID" >> "$FOUNDRY_OUTPUT"; test $N != 1 -o "$AGAIN" = yes
+    secrets: []
+  grow:
+    repeat: 4
+    env: { I: "${{ repeat.index }}", BEFORE: "${{ repeat.outputs.sum || 0 }}" }
+    run: echo "sum=$((BEFORE + I))" >> "$FOUNDRY_OUTPUT"; test $I != 2 -o "$AGAIN" = yes
+outputs: { sum: "${{ nodes.grow.outputs.sum }}", by: "${{ toJSON(nodes.each.outputs.by) }}" }
+`)
+	first := b.end(b.enqueue(w, ""))
+	if first.Status != execution.Failed {
+		t.Fatalf("it is %s", first.Status)
+	}
+	pgtest.Exec(t, b.pool, `WITH v AS (UPDATE workflows SET latest_version = 2 WHERE id = $1 RETURNING id)
+		INSERT INTO workflow_versions (workflow_id, version, source)
+		SELECT o.workflow_id, 2, 'env: { AGAIN: "yes" }' || o.source FROM workflow_versions o JOIN v ON v.id = o.workflow_id`, w.ID)
+	again, err := b.queue.Rerun(t.Context(), workflow.NewDefinitions(b.workflows), queue.RerunRequest{
+		OrganizationID: b.org, Of: first.ID, From: queue.FromFailed, Latest: true, Sandbox: queue.SandboxFresh, Source: execution.FromAPI,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := b.end(again.ID)
+	if x.Status != execution.Completed {
+		t.Fatalf("%s: %+v", x.Status, x.Failure)
+	}
+	var got struct{ Sum, By string }
+	if err := json.Unmarshal(x.Outputs, &got); err != nil || got.Sum != "6" || strings.Count(got.By, first.ID.String()) != 2 || strings.Count(got.By, x.ID.String()) != 1 {
+		t.Errorf("%s", x.Outputs)
+	}
+	kept := pgtest.Get[string](t, b.pool, `SELECT string_agg(node_key || index, ' ' ORDER BY node_key, index) FROM node_runs WHERE execution_id = $1 AND reused_from IS NOT NULL`, x.ID)
+	if kept != "each0 each2 grow0 grow1" {
+		t.Errorf("kept %s", kept)
 	}
 	b.checkHistory(x.ID)
 }
