@@ -19,6 +19,9 @@ import (
 	"foundry/internal/workflow"
 )
 
+// maxAdmitted is how many executions one entry queues: others wait for its commit.
+const maxAdmitted = 50
+
 // target is the workflow that a node runs: the version that was the newest when the node began.
 type target struct {
 	workflow *workflow.Workflow
@@ -30,6 +33,10 @@ func (r *run) beginChild(in *instance) bool {
 	if r.cancel() == graph.Forced {
 		r.skip(in, r.stopReason())
 		return true
+	}
+	if len(r.entry.Children) >= maxAdmitted {
+		r.more = true
+		return false
 	}
 	request, failure := r.childRequest(in)
 	if r.broken != nil {

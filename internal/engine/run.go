@@ -40,6 +40,7 @@ type run struct {
 	forcing *time.Timer // until the sandbox is given up, if it does not answer
 
 	broken      error     // ends this run, and the execution is loaded again
+	more        bool      // the entry was full: there is more to begin
 	calls       int       // requests to the queue that are under way
 	nodeRuns    int       // how many the execution has
 	nodeSeen    bool      // the first node run is durable, or was when the execution was loaded
@@ -183,6 +184,10 @@ func (r *run) loop(facts <-chan queue.Facts) error {
 		}
 		if r.ended {
 			return nil
+		}
+		if r.more {
+			r.more = false
+			continue
 		}
 		if r.broken == nil && r.park() {
 			return r.commit()

@@ -100,6 +100,25 @@ outputs: { n: "${{ nodes.twice.outputs.n }}" }
 	}
 }
 
+// TestManyChildren runs more executions at once than one entry queues.
+func TestManyChildren(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.startLoops()
+	b.startWorker(8)
+	b.push("name: low\ninputs: { n: { type: integer } }\nnodes: { a: { set: { n: '${{ inputs.n }}' } } }\noutputs: { n: '${{ nodes.a.outputs.n }}' }")
+	x := b.end(b.enqueue(b.push(`
+name: high
+inputs: { list: { type: array } }
+nodes: { call: { matrix: { n: "${{ inputs.list }}" }, workflow: low, inputs: { n: "${{ matrix.n }}" } } }
+outputs: { all: "${{ join(nodes.call.outputs.n, '') }}" }
+`), `{"list":[`+strings.TrimSuffix(strings.Repeat("1,", 120), ",")+`]}`))
+	if want := `{"all": "` + strings.Repeat("1", 120) + `"}`; string(x.Outputs) != want {
+		t.Errorf("%s, %+v, %s", x.Status, x.Failure, x.Outputs)
+	}
+	b.checkHistory(x.ID)
+}
+
 // TestDepthOfChildren counts how far an execution that runs itself comes.
 func TestDepthOfChildren(t *testing.T) {
 	t.Parallel()
