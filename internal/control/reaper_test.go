@@ -13,11 +13,11 @@ import (
 	"foundry/internal/workflow"
 )
 
-func (b *testBundle) enter(group string, onConflict workflow.OnConflict) uuid.UUID {
+func (b *testBundle) enter(group string) uuid.UUID {
 	b.t.Helper()
 	q, err := b.queue.Enqueue(b.t.Context(), queue.Request{
 		OrganizationID: b.org, WorkflowID: b.work, Version: 1, Source: execution.FromAPI, Inputs: []byte(`{}`), QueueTimeout: time.Hour,
-		Group: &workflow.Group{Name: group, Limit: 1, OnConflict: onConflict},
+		Group: &workflow.Group{Name: group, Limit: 1, OnConflict: workflow.ConflictQueue},
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -55,7 +55,7 @@ func TestReaperPutsBackWhatIsInNoPlace(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	defer pgtest.CheckInvariants(t, b.pool)
-	held, blocked := b.enter("a", workflow.ConflictQueue), b.enter("a", workflow.ConflictQueue)
+	held, blocked := b.enter("a"), b.enter("a")
 	b.searches(misplacedFor)
 	wantCount(t, "misplaced while nothing is wrong", b.one.metrics.misplaced, 0)
 	pgtest.Exec(t, b.pool, "DELETE FROM execution_queue WHERE execution_id = $1", held)
@@ -71,9 +71,9 @@ func TestReaperFreesStuckGroups(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	defer pgtest.CheckInvariants(t, b.pool)
-	b.enter("a", workflow.ConflictQueue)
-	b.enter("a", workflow.ConflictQueue)
-	b.enter("b", workflow.ConflictQueue)
+	b.enter("a")
+	b.enter("a")
+	b.enter("b")
 	b.searches(misplacedFor)
 	wantCount(t, "stuck while nothing is wrong", b.one.metrics.stuck, 0)
 	pgtest.Exec(t, b.pool, "UPDATE concurrency_groups SET max_running = 2 WHERE name = 'a'") // by nobody who would admit
@@ -99,8 +99,8 @@ func TestRoundCancelsWhatIsReplaced(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	defer pgtest.CheckInvariants(t, b.pool)
-	first := b.enter("a", workflow.ConflictQueue)
-	newer := b.enter("a", workflow.ConflictQueue)
+	first := b.enter("a")
+	newer := b.enter("a")
 	pgtest.Exec(t, b.pool, "UPDATE concurrency_waiters SET cancels = true") // queued by a process that was gone after its commit
 	if err := b.one.round(t.Context(), newReaper(b.one, time.Now())); err != nil {
 		t.Fatal(err)
