@@ -13,15 +13,16 @@ import (
 
 // Files of a directory beside those of wire.go.
 const (
-	lockFile    = "lock" // held by the supervisor for as long as it lives
-	exitFile    = "exit.json"
-	controlFile = "control"        // fifo: names of signals, one a line, read by the supervisor
-	logFile     = "supervisor.log" // what a defect of the supervisor prints
-	doneFile    = "done"           // the caller has recorded everything
-	filesDir    = "files"          // what the command sees
-	scriptFile  = "files/script"
-	outputsFile = "files/output"
-	summaryFile = "files/summary"
+	lockFile     = "lock" // held by the supervisor for as long as it lives
+	exitFile     = "exit.json"
+	controlFile  = "control"        // fifo: names of signals, one a line, read by the supervisor
+	logFile      = "supervisor.log" // what a defect of the supervisor prints
+	doneFile     = "done"           // the caller has recorded everything
+	restoredFile = "restored"       // the mark of the checkpoint that the start restored
+	filesDir     = "files"          // what the command sees
+	scriptFile   = "files/script"
+	outputsFile  = "files/output"
+	summaryFile  = "files/summary"
 )
 
 const sealedWord = "sealed"

@@ -34,7 +34,7 @@
 //	DIR/spec.json       what to run; put there before the start
 //	DIR/lock started control output exit.json done supervisor.log
 //	DIR/files/          what the command sees: script, output, summary, artifacts/, checkpoints/
-//	DIR/restore/        a checkpoint for the command, moved into its checkpoints by the start
+//	DIR/restore/        a checkpoint for the command, moved into its checkpoints by the start, which notes it in DIR/restored
 //
 // # Processes
 //

@@ -45,7 +45,8 @@ func listArtifacts(d directory) (ListResult, error) {
 	return l.result, err
 }
 
-// listCheckpoint lists the newest entry of the checkpoints folder that appeared after the mark, with its files; none is no name. settled
+// listCheckpoint lists the newest entry of the checkpoints folder that appeared after the mark, and after the one that was restored, with its
+// files; none is no name. settled
 // leaves alone what may yet get a neighbour of the same instant.
 func listCheckpoint(d directory, after mark, settled bool) (ListResult, error) {
 	l, err := newLister(d, CheckpointDir)
@@ -53,6 +54,15 @@ func listCheckpoint(d directory, after mark, settled bool) (ListResult, error) {
 		return ListResult{}, err
 	}
 	defer l.root.Close()
+	if text, err := os.ReadFile(d.file(restoredFile)); err == nil {
+		restored, err := parseMark(string(text))
+		if err != nil {
+			return ListResult{}, err
+		}
+		if restored.compare(after) > 0 {
+			after = restored
+		}
+	}
 	newest, err := l.newest(after, settled)
 	if err != nil || newest.name == "" {
 		return ListResult{}, err
@@ -98,12 +108,15 @@ func (m mark) compare(other mark) int {
 	return cmp.Or(cmp.Compare(m.at, other.at), strings.Compare(m.name, other.name))
 }
 
+// String is what parseMark reads.
+func (m mark) String() string { return strconv.FormatInt(m.at, 10) + ":" + m.name }
+
 // parseMark reads NANOSECONDS:NAME.
 func parseMark(text string) (mark, error) {
 	digits, name, ok := strings.Cut(text, ":")
 	at, err := strconv.ParseInt(digits, 10, 64)
 	if !ok || err != nil {
-		return mark{}, errors.New("--after needs NANOSECONDS:NAME")
+		return mark{}, errors.New("a mark is NANOSECONDS:NAME")
 	}
 	return mark{at, name}, nil
 }

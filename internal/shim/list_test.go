@@ -192,6 +192,9 @@ func TestRestoreMovesOnce(t *testing.T) {
 	if content, err := os.ReadFile(filepath.Join(d.file(CheckpointDir), "gen-1/model")); err != nil || string(content) != "weights" {
 		t.Fatalf("%q, %v", content, err)
 	}
+	if own, err := listCheckpoint(d, mark{}, false); err != nil || own.Name != "" {
+		t.Errorf("what was restored counts as the command's own: %v, %+v", err, own)
+	}
 	if err := restore(d, "gen-2"); err == nil {
 		t.Error("what was never put there is restored")
 	}

@@ -114,16 +114,23 @@ func prepare(d directory) error {
 	return nil
 }
 
-// restore moves a checkpoint to where the command finds it. It may have been moved before, by a start that then failed.
+// restore moves a checkpoint to where the command finds it, and notes its mark: it is none of the command's own. It may have been moved
+// before, by a start that then failed.
 func restore(d directory, name string) error {
 	if name == "" {
 		return nil
 	}
 	to := filepath.Join(d.file(CheckpointDir), name)
-	if exists(to) {
-		return nil
+	if !exists(to) {
+		if err := os.Rename(filepath.Join(d.file(RestoreDir), name), to); err != nil {
+			return err
+		}
 	}
-	return os.Rename(filepath.Join(d.file(RestoreDir), name), to)
+	info, err := os.Lstat(to)
+	if err != nil {
+		return err
+	}
+	return writeAside(d.file(restoredFile), []byte(mark{changedAt(info), name}.String()), 0o600)
 }
 
 // openControl makes the fifo and opens it for both ends, so that whoever signals from now on

@@ -3,6 +3,7 @@ package worker_test
 import (
 	"bytes"
 	"io"
+	"os"
 	"testing"
 
 	"github.com/google/uuid"
@@ -96,4 +97,11 @@ nodes:
 		t.Errorf("warnings %q", w)
 	}
 	pgtest.CheckInvariants(t, b.pool)
+}
+
+func putFile(t *testing.T, name string) {
+	t.Helper()
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
