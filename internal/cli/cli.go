@@ -60,7 +60,7 @@ func newRoot(a *app) *cobra.Command {
 	commands(root,
 		a.devCommand(), failing(a.serveCommand()), failing(a.workerCommand()), a.migrateCommand(), a.doctorCommand(),
 		a.initCommand(), a.workflowCommand(), a.validateCommand(),
-		a.runCommand(), a.logsCommand(), a.executionsCommand(), a.approveCommand(), a.rejectCommand(), a.cancelCommand(), a.rerunCommand(),
+		a.runCommand(), a.logsCommand(), a.executionsCommand(), a.artifactsCommand(), a.summaryCommand(), a.approveCommand(), a.rejectCommand(), a.cancelCommand(), a.rerunCommand(),
 		a.secretsCommand(), a.sandboxesCommand(),
 		a.keygenCommand(), a.loginCommand(), a.tokensCommand(), a.membersCommand(), a.adminCommand(), a.versionCommand(),
 	)

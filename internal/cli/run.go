@@ -200,6 +200,9 @@ func (a *app) showResult(ctx context.Context, s *server, id uuid.UUID) error {
 			return err
 		}
 		printResult(term, e)
+		if err := printSummary(ctx, term, s, id); err != nil {
+			return err
+		}
 	}
 	if !completed {
 		return quiet{exitFailed}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +64,9 @@ type eventData struct {
 	DelayMS   int64           `json:"delay_ms"`
 	ExitCode  *int            `json:"exit_code"`
 	Error     *client.Failure `json:"error"`
+	Path      string          `json:"path"` // of an artifact
+	Name      string          `json:"name"` // of a checkpoint
+	Size      int64           `json:"size"`
 	waitingData
 }
 
@@ -179,6 +183,10 @@ func (v *view) addNode(event client.Event, data eventData) {
 		v.addWaiting(r, data.waitingData)
 	case "node.retrying":
 		v.say(r.label(), yellow, "tried again in "+seconds(time.Duration(data.DelayMS)*time.Millisecond))
+	case "artifact":
+		v.say(r.label(), dim, fmt.Sprintf("left %s (%d bytes)", strings.Map(printable, data.Path), data.Size))
+	case "checkpoint":
+		v.say(r.label(), dim, fmt.Sprintf("checkpoint %s (%d bytes)", strings.Map(printable, data.Name), data.Size))
 	case "node.completed":
 		v.ended(event, r, green, "completed", explainDecision(data.Decision))
 	case "node.skipped":
