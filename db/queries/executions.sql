@@ -67,7 +67,8 @@ SELECT id, number, queued_at FROM execution ORDER BY number;
 -- One whose history was dropped counts as gone, also before its row is. Index: executions_pkey.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.claim, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at, e.rerun_of,
-    d.inputs, d.outputs, d.error
+    d.inputs, d.outputs, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -88,7 +89,8 @@ SELECT (@day::date < (now() AT TIME ZONE 'UTC')::date - 1
 --     -> Index Scan Backward executions_pkey (id = ANY (page)) hit=817 -> Memoize -> workflows_pkey hit=6
 --     -> Index Scan execution_data_pkey (execution_id = e.id) hit=804
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -104,7 +106,8 @@ ORDER BY e.id DESC;
 -- As ExecutionList. Index: executions_workflow. EXPLAIN: as there, with Index Only Scan executions_workflow (workflow_id = $1 AND id >= …
 -- AND id < …) hit=5; 0.7 ms.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -123,7 +126,8 @@ ORDER BY e.id DESC;
 --   Limit (rows=201) hit=61 -> Sort (id DESC, top-N) -> Nested Loop (rows=603) -> Function Scan status (3), source (6)
 --     -> Limit 201 (rows=34 loops=18) -> Index Only Scan executions_organization_set (organization_id = $1 AND source = … AND status = … AND id >= … AND id < …)
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -140,7 +144,8 @@ ORDER BY e.id DESC;
 -- As ExecutionListBySet. Index: executions_workflow_set. EXPLAIN: as there, with Index Only Scan executions_workflow_set (workflow_id = $1 AND
 -- source = … AND status = … AND id >= … AND id < …) hit=20 for one status in all sources; 0.6 ms.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -157,7 +162,8 @@ ORDER BY e.id DESC;
 -- As ExecutionListBySet. Index: executions_actor_set. EXPLAIN: as there, with Limit 201 (rows=32 loops=42) -> Index Only Scan
 -- executions_actor_set (organization_id = $1 AND actor = $2 AND source = … AND status = … AND id >= … AND id < …) hit=181; 1.5 ms.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -174,7 +180,8 @@ ORDER BY e.id DESC;
 -- As ExecutionListBySet. Index: executions_workflow_actor_set. EXPLAIN: as there, with Limit 201 (rows=21 loops=42) -> Index Only Scan
 -- executions_workflow_actor_set (workflow_id = $1 AND actor = $2 AND source = … AND status = … AND id >= … AND id < …) hit=177; 1.3 ms.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id

@@ -119,8 +119,12 @@ func (a *app) listExecutions(ctx context.Context, query url.Values) error {
 		if e.StartedAt != nil && e.FinishedAt != nil {
 			took = seconds(e.FinishedAt.Sub(*e.StartedAt))
 		}
+		status := string(e.Status)
+		if e.Blocked {
+			status += ", blocked"
+		}
 		rows = append(rows, []string{
-			title(e.Workflow, e.Number), string(e.Status), e.QueuedAt.Local().Format(time.DateTime), took, e.ID.String(),
+			title(e.Workflow, e.Number), status, e.QueuedAt.Local().Format(time.DateTime), took, e.ID.String(),
 		})
 	}
 	table(a.Out, rows)

@@ -81,6 +81,9 @@ func TestConcurrencyGroupThatReplaces(t *testing.T) {
 		}
 		return nil
 	})
+	if out := i.must("executions", "-w", "patient"); !strings.Contains(out, "queued, blocked") {
+		t.Errorf("executions says:\n%s", out)
+	}
 	i.must("cancel", second)
 	i.says(queuedID(t, waits.out.String()+waits.err.String()), "hold", "here")
 	i.must("cancel", "patient#1")

@@ -25,6 +25,8 @@ type Execution struct {
 	LastSeq      int64 // of its newest event; rises with every change that a reader can see
 	WorkerID     *uuid.UUID
 	RerunOf      *uuid.UUID // the execution that it goes on from; lists leave it nil
+	Group        *string    // the concurrency group that it has entered; nil without one
+	Blocked      bool       // queued, and its group has no room for it
 
 	QueuedAt          time.Time
 	ClaimedAt         *time.Time

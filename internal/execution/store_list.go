@@ -41,7 +41,7 @@ func (s *Store) List(ctx context.Context, p ListParams) ([]Execution, error) {
 		list = append(list, Execution{
 			ID: row.ID, WorkflowID: row.WorkflowID, WorkflowSlug: row.WorkflowSlug, Version: int(row.WorkflowVersion),
 			Number: row.Number, Status: Status(row.Status), Source: Source(row.Source), Actor: row.Actor, Priority: int(row.Priority),
-			LastSeq: row.LastSeq, WorkerID: row.WorkerID,
+			LastSeq: row.LastSeq, WorkerID: row.WorkerID, Group: row.ConcurrencyGroup, Blocked: row.Blocked,
 			QueuedAt: row.QueuedAt, ClaimedAt: row.ClaimedAt, StartedAt: row.StartedAt,
 			CancelRequestedAt: row.CancelRequestedAt, FinishedAt: row.FinishedAt, Failure: failure,
 		})

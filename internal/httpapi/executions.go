@@ -86,7 +86,7 @@ func executionJSON(e *execution.Execution, waiting *openapi.WaitingFor) openapi.
 	l := listedJSON(e)
 	return openapi.Execution{
 		ID: l.ID, Number: l.Number, Status: l.Status, Source: l.Source, Workflow: l.Workflow, Version: l.Version, WorkflowID: l.WorkflowID, Actor: l.Actor,
-		LastSeq: l.LastSeq, Priority: l.Priority, WorkerID: l.WorkerID, QueuedAt: l.QueuedAt, ClaimedAt: l.ClaimedAt, StartedAt: l.StartedAt,
+		LastSeq: l.LastSeq, Priority: l.Priority, ConcurrencyGroup: l.ConcurrencyGroup, Blocked: l.Blocked, WorkerID: l.WorkerID, QueuedAt: l.QueuedAt, ClaimedAt: l.ClaimedAt, StartedAt: l.StartedAt,
 		CancelRequestedAt: l.CancelRequestedAt, FinishedAt: l.FinishedAt, Error: l.Error,
 		DeadlineAt: inUTC(e.DeadlineAt), RerunOf: e.RerunOf, Inputs: e.Inputs, Outputs: e.Outputs, WaitingFor: waiting,
 	}
@@ -95,7 +95,8 @@ func executionJSON(e *execution.Execution, waiting *openapi.WaitingFor) openapi.
 func listedJSON(e *execution.Execution) openapi.ExecutionListed {
 	return openapi.ExecutionListed{
 		ID: e.ID, Number: e.Number, Status: openapi.ExecutionStatus(e.Status), Source: openapi.ExecutionSource(e.Source),
-		Workflow: e.WorkflowSlug, Version: e.Version, WorkflowID: e.WorkflowID, Actor: e.Actor, LastSeq: e.LastSeq, Priority: e.Priority, WorkerID: e.WorkerID,
+		Workflow: e.WorkflowSlug, Version: e.Version, WorkflowID: e.WorkflowID, Actor: e.Actor, LastSeq: e.LastSeq, Priority: e.Priority,
+		ConcurrencyGroup: e.Group, Blocked: e.Blocked, WorkerID: e.WorkerID,
 		QueuedAt: e.QueuedAt.UTC(), ClaimedAt: inUTC(e.ClaimedAt), StartedAt: inUTC(e.StartedAt),
 		CancelRequestedAt: inUTC(e.CancelRequestedAt), FinishedAt: inUTC(e.FinishedAt), Error: failureJSON(e.Failure),
 	}

@@ -58,6 +58,18 @@ func TestConcurrencyGroups(t *testing.T) {
 	if diff := cmp.Diff(want, waiting(third)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
+	for _, filter := range []string{"", "?status=queued", "?workflow=report", "?workflow=report&status=queued", "?actor=test", "?actor=test&workflow=report"} {
+		blocked := map[uuid.UUID]bool{}
+		for _, x := range get[openapi.ExecutionPage](t, b, apiPrefix+"/executions"+filter).Data {
+			if x.ConcurrencyGroup == nil || !strings.HasPrefix(*x.ConcurrencyGroup, "report-") {
+				t.Errorf("list%s: %s is in the group %v", filter, x.ID, x.ConcurrencyGroup)
+			}
+			blocked[x.ID] = x.Blocked
+		}
+		if diff := cmp.Diff(map[uuid.UUID]bool{first: false, other: false, second: true, third: true}, blocked); diff != "" {
+			t.Errorf("list%s: -want +got\n%s", filter, diff)
+		}
+	}
 	// Another workflow of the organization is in the same group. The refusal names who has it, and has no effect.
 	a := b.enter(t, "again", map[string]any{})
 	if p := wantProblem(t, a, http.StatusConflict, "group_conflict"); !strings.Contains(p.Detail, "report #1 ("+first.String()+")") {

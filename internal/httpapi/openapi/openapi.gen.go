@@ -696,10 +696,16 @@ type EventPage struct {
 // Execution defines model for Execution.
 type Execution struct {
 	// Actor Name of the user or token that asked for it; may be empty.
-	Actor             string     `json:"actor"`
+	Actor string `json:"actor"`
+
+	// Blocked Whether it is queued and its concurrency group has no room for it; `waiting_for` says who has.
+	Blocked           bool       `json:"blocked"`
 	CancelRequestedAt *time.Time `json:"cancel_requested_at"`
 	ClaimedAt         *time.Time `json:"claimed_at"`
-	DeadlineAt        *time.Time `json:"deadline_at"`
+
+	// ConcurrencyGroup The group that it has entered; null without one.
+	ConcurrencyGroup *string    `json:"concurrency_group"`
+	DeadlineAt       *time.Time `json:"deadline_at"`
 
 	// Error Why an execution or a node run did not complete; null when it did or has not ended.
 	Error      *Failure           `json:"error"`
@@ -743,9 +749,15 @@ type Execution struct {
 // ExecutionListed An execution without its inputs and outputs.
 type ExecutionListed struct {
 	// Actor Name of the user or token that asked for it; may be empty.
-	Actor             string     `json:"actor"`
+	Actor string `json:"actor"`
+
+	// Blocked Whether it is queued and its concurrency group has no room for it; `waiting_for` says who has.
+	Blocked           bool       `json:"blocked"`
 	CancelRequestedAt *time.Time `json:"cancel_requested_at"`
 	ClaimedAt         *time.Time `json:"claimed_at"`
+
+	// ConcurrencyGroup The group that it has entered; null without one.
+	ConcurrencyGroup *string `json:"concurrency_group"`
 
 	// Error Why an execution or a node run did not complete; null when it did or has not ended.
 	Error      *Failure           `json:"error"`

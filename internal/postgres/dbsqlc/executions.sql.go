@@ -288,7 +288,8 @@ func (q *Queries) ExecutionExpired(ctx context.Context, day time.Time) (bool, er
 const executionGet = `-- name: ExecutionGet :one
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.claim, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at, e.rerun_of,
-    d.inputs, d.outputs, d.error
+    d.inputs, d.outputs, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -319,6 +320,8 @@ type ExecutionGetRow struct {
 	Inputs            []byte
 	Outputs           []byte
 	Error             []byte
+	ConcurrencyGroup  *string
+	Blocked           bool
 }
 
 // One whose history was dropped counts as gone, also before its row is. Index: executions_pkey.
@@ -348,6 +351,8 @@ func (q *Queries) ExecutionGet(ctx context.Context, iD uuid.UUID, organizationID
 		&i.Inputs,
 		&i.Outputs,
 		&i.Error,
+		&i.ConcurrencyGroup,
+		&i.Blocked,
 	)
 	return i, err
 }
@@ -385,7 +390,8 @@ func (q *Queries) ExecutionHeads(ctx context.Context, ids []uuid.UUID) ([]Execut
 
 const executionList = `-- name: ExecutionList :many
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -416,6 +422,8 @@ type ExecutionListRow struct {
 	FinishedAt        *time.Time
 	CancelRequestedAt *time.Time
 	Error             []byte
+	ConcurrencyGroup  *string
+	Blocked           bool
 }
 
 // The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time), at most 201. The page's
@@ -458,6 +466,8 @@ func (q *Queries) ExecutionList(ctx context.Context, organizationID uuid.UUID, f
 			&i.FinishedAt,
 			&i.CancelRequestedAt,
 			&i.Error,
+			&i.ConcurrencyGroup,
+			&i.Blocked,
 		); err != nil {
 			return nil, err
 		}
@@ -471,7 +481,8 @@ func (q *Queries) ExecutionList(ctx context.Context, organizationID uuid.UUID, f
 
 const executionListByActor = `-- name: ExecutionListByActor :many
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -513,6 +524,8 @@ type ExecutionListByActorRow struct {
 	FinishedAt        *time.Time
 	CancelRequestedAt *time.Time
 	Error             []byte
+	ConcurrencyGroup  *string
+	Blocked           bool
 }
 
 // As ExecutionListBySet. Index: executions_actor_set. EXPLAIN: as there, with Limit 201 (rows=32 loops=42) -> Index Only Scan
@@ -552,6 +565,8 @@ func (q *Queries) ExecutionListByActor(ctx context.Context, arg ExecutionListByA
 			&i.FinishedAt,
 			&i.CancelRequestedAt,
 			&i.Error,
+			&i.ConcurrencyGroup,
+			&i.Blocked,
 		); err != nil {
 			return nil, err
 		}
@@ -565,7 +580,8 @@ func (q *Queries) ExecutionListByActor(ctx context.Context, arg ExecutionListByA
 
 const executionListBySet = `-- name: ExecutionListBySet :many
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -606,6 +622,8 @@ type ExecutionListBySetRow struct {
 	FinishedAt        *time.Time
 	CancelRequestedAt *time.Time
 	Error             []byte
+	ConcurrencyGroup  *string
+	Blocked           bool
 }
 
 // As ExecutionList, merged from one ordered run of ids per source and status (6 and 7, so 42 runs at most), so that a page costs the same
@@ -648,6 +666,8 @@ func (q *Queries) ExecutionListBySet(ctx context.Context, arg ExecutionListBySet
 			&i.FinishedAt,
 			&i.CancelRequestedAt,
 			&i.Error,
+			&i.ConcurrencyGroup,
+			&i.Blocked,
 		); err != nil {
 			return nil, err
 		}
@@ -661,7 +681,8 @@ func (q *Queries) ExecutionListBySet(ctx context.Context, arg ExecutionListBySet
 
 const executionListOfWorkflow = `-- name: ExecutionListOfWorkflow :many
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -700,6 +721,8 @@ type ExecutionListOfWorkflowRow struct {
 	FinishedAt        *time.Time
 	CancelRequestedAt *time.Time
 	Error             []byte
+	ConcurrencyGroup  *string
+	Blocked           bool
 }
 
 // As ExecutionList. Index: executions_workflow. EXPLAIN: as there, with Index Only Scan executions_workflow (workflow_id = $1 AND id >= …
@@ -737,6 +760,8 @@ func (q *Queries) ExecutionListOfWorkflow(ctx context.Context, arg ExecutionList
 			&i.FinishedAt,
 			&i.CancelRequestedAt,
 			&i.Error,
+			&i.ConcurrencyGroup,
+			&i.Blocked,
 		); err != nil {
 			return nil, err
 		}
@@ -750,7 +775,8 @@ func (q *Queries) ExecutionListOfWorkflow(ctx context.Context, arg ExecutionList
 
 const executionListOfWorkflowByActor = `-- name: ExecutionListOfWorkflowByActor :many
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -793,6 +819,8 @@ type ExecutionListOfWorkflowByActorRow struct {
 	FinishedAt        *time.Time
 	CancelRequestedAt *time.Time
 	Error             []byte
+	ConcurrencyGroup  *string
+	Blocked           bool
 }
 
 // As ExecutionListBySet. Index: executions_workflow_actor_set. EXPLAIN: as there, with Limit 201 (rows=21 loops=42) -> Index Only Scan
@@ -833,6 +861,8 @@ func (q *Queries) ExecutionListOfWorkflowByActor(ctx context.Context, arg Execut
 			&i.FinishedAt,
 			&i.CancelRequestedAt,
 			&i.Error,
+			&i.ConcurrencyGroup,
+			&i.Blocked,
 		); err != nil {
 			return nil, err
 		}
@@ -846,7 +876,8 @@ func (q *Queries) ExecutionListOfWorkflowByActor(ctx context.Context, arg Execut
 
 const executionListOfWorkflowBySet = `-- name: ExecutionListOfWorkflowBySet :many
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
@@ -888,6 +919,8 @@ type ExecutionListOfWorkflowBySetRow struct {
 	FinishedAt        *time.Time
 	CancelRequestedAt *time.Time
 	Error             []byte
+	ConcurrencyGroup  *string
+	Blocked           bool
 }
 
 // As ExecutionListBySet. Index: executions_workflow_set. EXPLAIN: as there, with Index Only Scan executions_workflow_set (workflow_id = $1 AND
@@ -927,6 +960,8 @@ func (q *Queries) ExecutionListOfWorkflowBySet(ctx context.Context, arg Executio
 			&i.FinishedAt,
 			&i.CancelRequestedAt,
 			&i.Error,
+			&i.ConcurrencyGroup,
+			&i.Blocked,
 		); err != nil {
 			return nil, err
 		}
