@@ -25,17 +25,17 @@ func chosen(t *testing.T) form {
 	case "", "smoke":
 		return form{
 			name: "smoke", executions: 8, kills: 5, live: 6, workflows: 6, workers: 2, serves: 1, gap: 700 * time.Millisecond, limit: 4 * time.Minute,
-			shape: plan.Shape{Nodes: 4, Duration: 2 * time.Second, Parking: true, Groups: true, Fans: true},
+			shape: plan.Shape{Nodes: 4, Duration: 2 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true},
 		}
 	case "short":
 		return form{
 			name: "short", executions: 50, kills: 30, live: 10, workflows: 20, workers: 3, serves: 2, gap: 1200 * time.Millisecond, limit: 5 * time.Minute,
-			shape: plan.Shape{Nodes: 6, Duration: 4 * time.Second, Parking: true, Groups: true, Fans: true},
+			shape: plan.Shape{Nodes: 6, Duration: 4 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true},
 		}
 	case "long":
 		return form{
 			name: "long", executions: 200, kills: *killsFlag, live: 14, workflows: 60, workers: 4, serves: 2, gap: 450 * time.Millisecond, limit: 12 * time.Hour,
-			shape: plan.Shape{Nodes: 7, Duration: 6 * time.Second, Parking: true, Groups: true, Fans: true}, smallDisk: true,
+			shape: plan.Shape{Nodes: 7, Duration: 6 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true}, smallDisk: true,
 		}
 	}
 	t.Fatalf("there is no form %q", name)
@@ -73,7 +73,7 @@ func TestChaos(t *testing.T) {
 	if all, busy := r.count.kills(); all < f.kills || 2*busy < all {
 		t.Errorf("%d kills, %d of them while commands ran; %d were wanted, half of them so", all, busy, f.kills)
 	}
-	if n := len(r.accepted); n < f.executions {
+	if n := r.queued; n < f.executions {
 		t.Errorf("%d executions; %d were wanted", n, f.executions)
 	}
 }
@@ -89,7 +89,7 @@ func (r *run) storm(ctx context.Context) {
 	for sleep(ctx, 200*time.Millisecond) {
 		kills, busy := r.count.kills()
 		r.mu.Lock()
-		executions := len(r.accepted)
+		executions := r.queued
 		r.mu.Unlock()
 		if kills >= r.form.kills && executions >= r.form.executions {
 			break

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"foundry/chaos/check"
 )
 
 // counts is what has been done to a run. Its methods may be called concurrently; what clients count is guarded by the run.
@@ -98,7 +100,7 @@ func (r *run) summary(took time.Duration) string {
 	var b strings.Builder
 	all, busy := r.count.kills()
 	fmt.Fprintf(&b, "%s form, seed %d: %d executions, %d kills (%d of them while their victim had commands running) in %s; sandboxes: %s\n",
-		r.form.name, r.seed, len(r.accepted), all, busy, took.Round(time.Second), r.level)
+		r.form.name, r.seed, r.queued, all, busy, took.Round(time.Second), r.level)
 	for _, k := range slices.Sorted(maps.Keys(r.count.blows)) {
 		fmt.Fprintf(&b, "  %5d × %s (%d while busy)\n", r.count.blows[k], k, r.count.busy[k])
 	}
@@ -113,7 +115,8 @@ func (r *run) summary(took time.Duration) string {
 		fmt.Fprintf(&b, "  drains took up to %s\n", slices.Max(r.count.drains).Round(time.Millisecond))
 	}
 	fmt.Fprintf(&b, "  %d cancels and %d decisions were accepted, %d executions refused\n", r.count.cancels, r.count.decisions, r.count.refusals)
-	fmt.Fprintf(&b, "  %d node runs of matrices and %d of repeats\n", r.fanned[0], r.fanned[1])
+	fmt.Fprintf(&b, "  %d node runs of matrices, %d of repeats; %d executions that nodes ran, %d of them canceled\n",
+		r.fanned.matrices, r.fanned.repeats, r.fanned.children, r.fanned.canceled)
 	for _, crowd := range r.crowds {
 		fmt.Fprintf(&b, "  in %s there were up to %d at a time\n", crowd.Group, crowd.Most)
 	}
@@ -121,4 +124,27 @@ func (r *run) summary(took time.Duration) string {
 		fmt.Fprintf(&b, "  %5d ended %s\n", r.ended[name], name)
 	}
 	return b.String()
+}
+
+// fanned is how wide a run was: node runs, and executions that nodes ran.
+type fanned struct {
+	matrices, repeats, children, canceled int
+}
+
+func (f *fanned) add(r *run, x *check.Execution) {
+	for _, n := range x.NodeRuns {
+		switch planned := r.workflow(x.Workflow).Node(n.Key); {
+		case planned == nil || !planned.Fan.Fans():
+		case planned.Fan.Matrix():
+			f.matrices++
+		default:
+			f.repeats++
+		}
+	}
+	if x.Parent != nil {
+		f.children++
+		if x.Status == "canceled" {
+			f.canceled++
+		}
+	}
 }

@@ -74,21 +74,9 @@ func (r *run) evidence(ctx context.Context) *check.Evidence {
 	r.ended, r.crowds = map[string]int{}, world.Crowds
 	for _, x := range world.Executions {
 		r.ended[x.Status]++
-		r.countFans(x)
+		r.fanned.add(r, x)
 	}
 	return e
-}
-
-func (r *run) countFans(x *check.Execution) {
-	for _, n := range x.NodeRuns {
-		switch planned := r.workflow(x.Workflow).Node(n.Key); {
-		case planned == nil || !planned.Fan.Fans():
-		case planned.Fan.Matrix():
-			r.fanned[0]++
-		default:
-			r.fanned[1]++
-		}
-	}
 }
 
 // misplaced counts what control planes have said about executions in no place: their counters end with them.

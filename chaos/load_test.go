@@ -59,6 +59,7 @@ func (r *run) queueOne(ctx context.Context, n int, random *rand.Rand) {
 		return
 	}
 	r.mu.Lock()
+	r.queued++
 	r.accepted[queued.ID] = &check.Accepted{ID: queued.ID, Workflow: w.Slug, Decided: map[string]bool{}}
 	r.mu.Unlock()
 	if cancels > 0 {
@@ -116,9 +117,7 @@ func (r *run) decide(ctx context.Context) {
 			continue // the database is away
 		}
 		for _, p := range asked {
-			r.mu.Lock()
-			accepted := r.accepted[p.id]
-			r.mu.Unlock()
+			accepted := r.known(p)
 			if accepted == nil || random.IntN(3) == 0 {
 				continue
 			}
@@ -127,21 +126,36 @@ func (r *run) decide(ctx context.Context) {
 	}
 }
 
+// known is what was told about the execution of a prompt: one that a client was promised, or one that the node of another runs.
+func (r *run) known(p prompt) *check.Accepted {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.accepted[p.id] == nil && p.child {
+		r.accepted[p.id] = &check.Accepted{ID: p.id, Workflow: p.workflow, Child: true, Decided: map[string]bool{}}
+	}
+	return r.accepted[p.id]
+}
+
 type prompt struct {
-	id   uuid.UUID
-	node string
+	id       uuid.UUID
+	node     string
+	workflow string
+	child    bool // a node of another execution runs it
 }
 
 // prompts are the approvals that wait for an answer.
 func (r *run) prompts(ctx context.Context) ([]prompt, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	rows, err := r.cluster.pool.Query(ctx, "SELECT execution_id, node_key FROM node_runs WHERE status = 'waiting' AND prompt IS NOT NULL ORDER BY started_at")
+	rows, err := r.cluster.pool.Query(ctx, `
+SELECT n.execution_id, n.node_key, w.slug, e.parent_execution_id IS NOT NULL
+FROM node_runs n JOIN executions e ON e.id = n.execution_id JOIN workflows w ON w.id = e.workflow_id
+WHERE n.status = 'waiting' AND n.prompt IS NOT NULL ORDER BY n.started_at`)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (p prompt, err error) {
-		err = row.Scan(&p.id, &p.node)
+		err = row.Scan(&p.id, &p.node, &p.workflow, &p.child)
 		return p, err
 	})
 }

@@ -62,10 +62,11 @@ type run struct {
 	mounted   bool           // the small disk
 	ended     map[string]int // executions by status, once the run is over
 	crowds    []check.Crowd
-	fanned    [2]int // node runs of matrices, and of repeats
+	fanned    fanned
 
 	mu        sync.Mutex
-	accepted  map[uuid.UUID]*check.Accepted
+	queued    int                           // executions that clients were promised
+	accepted  map[uuid.UUID]*check.Accepted // those, and others of which something was accepted
 	count     counts
 	disturbed time.Time // when Postgres was shut down last, or connections were cut
 }

@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"encoding/base64"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -27,6 +28,7 @@ type plant struct {
 func plants() map[string]plant {
 	all := plantsInNodes()
 	maps.Copy(all, plantsInFans())
+	maps.Copy(all, plantsInChildren())
 	maps.Copy(all, plantsInData())
 	maps.Copy(all, plantsOfNothing())
 	return all
@@ -99,6 +101,35 @@ outputs = '{"value":"matrix-1-0-r1c0"}'` + of + "'matrix' AND index = 2"},
 	}
 }
 
+func plantsInChildren() map[string]plant {
+	const (
+		child    = "UPDATE executions SET "
+		of       = " WHERE parent_execution_id = $1"
+		canceled = child + "status = 'canceled', cancel_requested_at = now()" + of
+		call     = "UPDATE node_runs SET %s WHERE execution_id = $1 AND node_key = 'call'"
+	)
+	return map[string]plant{
+		"a child of nobody": {rule: "lost", sql: child + "parent_execution_id = NULL, parent_node_run_id = NULL" + of},
+		"a child that was promised": {rule: "lost", see: func(h *history, e *check.Evidence) {
+			e.Accepted = append(e.Accepted, check.Accepted{ID: h.child, Workflow: "chaos-2"})
+		}},
+		"a child of a node run that is gone": {rule: "children", sql: child + "parent_node_run_id = gen_random_uuid()" + of},
+		"a child of another node":            {rule: "children", sql: child + "parent_node_run_id = (SELECT id FROM node_runs WHERE execution_id = $1 AND node_key = 'wait')" + of},
+		"a child of another workflow":        {rule: "children", sql: child + "workflow_id = (SELECT workflow_id FROM executions WHERE id = $1), number = 9" + of},
+		"two children of one node run": {rule: "children", see: func(h *history, e *check.Evidence) {
+			twin := *e.World.Executions[h.child]
+			twin.ID = uuid.New()
+			e.World.Executions[twin.ID] = &twin
+		}},
+		"a child that outlived its parent":    {rule: "children", sql: child + "finished_at = now() + interval '1 hour'" + of},
+		"a child that failed unnoticed":       {rule: "children", sql: child + "status = 'failed'" + of},
+		"a child whose answer was changed":    {rule: "children", sql: fmt.Sprintf(call, `outputs = '{"result":"else"}'`)},
+		"a child that was canceled alone":     {rule: "cancel", sql: canceled},
+		"a node that has run nothing":         {rule: "children", sql: "DELETE FROM executions" + of},
+		"a canceled child that went for well": {rule: "children", sql: canceled},
+	}
+}
+
 func plantsInData() map[string]plant {
 	return map[string]plant{
 		"a chunk is missing":                 {rule: "output", sql: "DELETE FROM execution_logs WHERE execution_id = $1 AND seq = 9"},
@@ -150,9 +181,31 @@ func plantsOfNothing() map[string]plant {
 			h.workflow.Group.Conflict = plan.Replace
 			later := *e.World.Executions[h.id]
 			later.ID, later.Canceled, later.Status = uuid.Must(uuid.NewV7()), false, "failed"
+			later.NodeRuns = slices.Clone(later.NodeRuns)
+			child := *e.World.Executions[h.child]
+			for i, n := range later.NodeRuns {
+				if n.Key == "call" {
+					call := *n
+					call.ID, child.ID = uuid.New(), uuid.New()
+					later.NodeRuns[i], child.Parent, child.ParentRun = &call, &later.ID, &call.ID
+				}
+			}
+			e.World.Executions[child.ID] = &child
 			e.World.Executions[later.ID] = &later
 			e.Accepted = append(e.Accepted, check.Accepted{ID: later.ID, Workflow: "chaos-1"})
 			e.Notes[later.ID] = e.Notes[h.id]
+		}},
+		"a child that was canceled by a client": {sql: "WITH x AS (UPDATE executions SET status = 'canceled', cancel_requested_at = now() WHERE parent_execution_id = $1 RETURNING 1) " +
+			`UPDATE node_runs SET status = 'failed', error = '{"code":"child_canceled"}' WHERE execution_id = $1 AND node_key = 'call'`, see: func(h *history, e *check.Evidence) {
+			e.Accepted = append(e.Accepted, check.Accepted{ID: h.child, Workflow: "chaos-2", Child: true, Canceled: true})
+		}},
+		"a cancel that passed down": {sql: "UPDATE executions SET status = 'canceled', cancel_requested_at = now() WHERE id = $1 OR parent_execution_id = $1", see: func(h *history, e *check.Evidence) {
+			asked(h, e)
+			for _, n := range e.World.Executions[h.id].NodeRuns {
+				if n.Key == "call" {
+					n.Status = "canceled"
+				}
+			}
 		}},
 		"a cancel that ended nodes": {sql: "WITH x AS (" + canceledUpdate + ") UPDATE node_runs SET status = 'canceled' WHERE execution_id = $1 AND node_key = 'report'", see: asked},
 		"a cancel instead of a retry": {sql: "WITH x AS (" + canceledUpdate + ") DELETE FROM node_runs WHERE execution_id = $1 AND node_key = 'flaky' AND attempt = 2", see: func(h *history, e *check.Evidence) {
@@ -232,6 +285,7 @@ func workflow() *plan.Workflow {
 			{Key: "repeat", Kind: plan.Steady, Lines: 1, Fan: plan.Fan{Times: 3, Until: 1}},
 			{Key: "patient", Kind: plan.Set, Needs: []string{"repeat"}, Fan: plan.Fan{Rows: 1, Columns: 2, MaxParallel: 2, Patient: true}},
 			{Key: "set", Kind: plan.Set, Needs: []string{"steady", "approval", "wait", "patient"}},
+			{Key: "call", Kind: plan.Call, Calls: "chaos-2"},
 			{Key: "report", Kind: plan.Steady, Lines: 2, Always: true, Needs: []string{"broken"}},
 		},
 	}
@@ -242,6 +296,7 @@ type history struct {
 	t        *testing.T
 	pool     *pgxpool.Pool
 	id       uuid.UUID
+	child    uuid.UUID // what its node call has run
 	workflow *plan.Workflow
 	seq      int64
 	notes    []check.Note
@@ -286,9 +341,25 @@ VALUES (gen_random_uuid(), $1, 'worker', 'w', 'secret.read', $2, 'CHAOS_TOKEN', 
 	h.nodeRun(at{"patient", 0, 1}, "completed", `{"value":"repeat-1-0-1-14;r0c0"}`, "", nil)
 	h.nodeRun(at{"patient", 1, 1}, "completed", `{"value":"repeat-1-0-1-14;r0c1"}`, "", nil)
 	h.other("set", "completed", `{"value":"steady-4-2;true;completed;repeat-1-0-1-14;r0c0+repeat-1-0-1-14;r0c1;"}`)
+	h.called(organization)
 	h.ran("report", 1, "completed", 0)
 	h.event("node.started", "{}")
 	return h
+}
+
+// called adds the node run of call, and what it has run.
+func (h *history) called(organization uuid.UUID) {
+	run := h.nodeRun(at{"call", 0, 1}, "completed", `{"result":"completed"}`, "", nil)
+	workflowID := uuid.Must(uuid.NewV7())
+	h.child = uuid.Must(uuid.NewV7())
+	pgtest.Exec(h.t, h.pool, `WITH w AS (INSERT INTO workflows (id, organization_id, slug, name, latest_version) VALUES ($1, $2, 'chaos-2', 'Workflow', 1) RETURNING id)
+INSERT INTO workflow_versions (workflow_id, version, source) SELECT id, 1, 'name: w' FROM w`, workflowID, organization)
+	pgtest.Exec(h.t, h.pool, `INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, claim, queued_at, queue_deadline_at, claimed_at, finished_at,
+    parent_execution_id, parent_node_run_id, depth)
+VALUES ($1, $2, $3, 1, 1, 'completed', 'execution', 1, now(), now(), now(), now() + interval '5 minutes', $4, $5, 1)`, h.child, organization, workflowID, h.id, run)
+	pgtest.Exec(h.t, h.pool, `INSERT INTO execution_data (execution_id, inputs, outputs) VALUES ($1, '{}', '{"result":"completed"}')`, h.child)
+	pgtest.Exec(h.t, h.pool, `INSERT INTO node_runs (id, execution_id, node_key, status, outputs, started_at, finished_at)
+VALUES (gen_random_uuid(), $1, 'pause', 'completed', '{}', now(), now() + interval '5 minutes')`, h.child)
 }
 
 func (h *history) event(kind, data string) {
@@ -358,7 +429,7 @@ func (h *history) noted(key string, index, attempt int, words ...string) {
 
 // only leaves out the other histories of the database.
 func (h *history) only(w *check.World) *check.World {
-	others := func(id uuid.UUID) bool { return id != h.id }
+	others := func(id uuid.UUID) bool { return id != h.id && id != h.child }
 	maps.DeleteFunc(w.Executions, func(id uuid.UUID, _ *check.Execution) bool { return others(id) })
 	w.Crowds = slices.DeleteFunc(w.Crowds, func(c check.Crowd) bool { return c.Group != h.workflow.Group.Name })
 	w.Queued = slices.DeleteFunc(w.Queued, others)
@@ -369,7 +440,10 @@ func (h *history) only(w *check.World) *check.World {
 // evidence is what was seen of it from outside.
 func (h *history) evidence(w *check.World) *check.Evidence {
 	return &check.Evidence{
-		World: w, Workflows: map[string]*plan.Workflow{"chaos-1": h.workflow},
+		World: w, Workflows: map[string]*plan.Workflow{
+			"chaos-1": h.workflow,
+			"chaos-2": {Slug: "chaos-2", Nodes: []plan.Node{{Key: "pause", Kind: plan.Wait}}, Output: "pause"},
+		},
 		Accepted: []check.Accepted{{ID: h.id, Workflow: "chaos-1", Decided: map[string]bool{"approval": true}}},
 		Notes:    map[uuid.UUID][]check.Note{h.id: slices.Clone(h.notes)},
 	}

@@ -34,6 +34,7 @@ type Evidence struct {
 type Accepted struct {
 	ID       uuid.UUID
 	Workflow string // slug
+	Child    bool   // nobody asked for it: a node of another runs it. It is here for what was told about it.
 	Asked    bool   // a cancel was sent, whatever became of it
 	Canceled bool   // a cancel was answered with success
 	// Decided are the answers to approvals that were accepted, by node.

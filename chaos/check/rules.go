@@ -34,6 +34,7 @@ func rules() []rule {
 		{"decisions", decisions},
 		{"claims", claims},
 		{"groups", groups},
+		{"children", children},
 		{"sandboxes", sandboxes},
 		{"leftovers", leftovers},
 		{"misplaced", misplaced},
@@ -72,11 +73,13 @@ func lost(e *Evidence, say func(string, ...any)) {
 			say("execution %s is of %s, not of %s", a.ID, x.Workflow, a.Workflow)
 		case seen[a.ID]:
 			say("execution %s was promised to two requests", a.ID)
+		case a.Child != (x.Parent != nil):
+			say("execution %s was promised to a request: %v, and is run by the node of another: %v", a.ID, !a.Child, x.Parent != nil)
 		}
 		seen[a.ID] = true
 	}
-	for id := range e.World.Executions {
-		if !seen[id] {
+	for id, x := range e.World.Executions {
+		if !seen[id] && x.Parent == nil {
 			say("execution %s exists and no request was promised one", id)
 		}
 	}
@@ -113,7 +116,7 @@ func cancel(e *Evidence, say func(string, ...any)) {
 		switch {
 		case x.Status == "canceled" && !x.Canceled:
 			say("execution %s is canceled without a request", x.ID)
-		case x.Canceled && !asked[x.ID] && !e.replaced(x):
+		case x.Canceled && !asked[x.ID] && !e.replaced(x) && !e.unwanted(x):
 			say("execution %s was requested to end by nobody", x.ID)
 		}
 	}

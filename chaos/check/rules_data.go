@@ -102,7 +102,7 @@ func values(e *Evidence, say func(string, ...any)) {
 			if planned == nil || n.Status != "completed" || planned.Kind == plan.Approval || planned.Kind == plan.Wait {
 				continue
 			}
-			if got, want := field[any](n.Outputs, "value"), answer(w, planned, last, n.Index); got != want {
+			if got, want := field[any](n.Outputs, planned.Answer()), answer(w, planned, last, n.Index); got != want {
 				say("execution %s: node %s answers %v, want %v", x.ID, n.instance(), got, want)
 			}
 		}
@@ -148,7 +148,10 @@ func joined(w *plan.Workflow, planned *plan.Node, last map[string][]*NodeRun) st
 	answers, some := make([]string, planned.Fan.Count()), false
 	for _, n := range last[planned.Key] {
 		if n.Status == "completed" && n.Index < len(answers) {
-			answers[n.Index], some = fmt.Sprint(answer(w, planned, last, n.Index)), true
+			some = true
+			if v := answer(w, planned, last, n.Index); v != nil {
+				answers[n.Index] = fmt.Sprint(v)
+			}
 		}
 	}
 	if !some {
@@ -157,9 +160,18 @@ func joined(w *plan.Workflow, planned *plan.Node, last map[string][]*NodeRun) st
 	return strings.Join(answers, "+")
 }
 
-// answer is the output "value" of a node that has completed under the index.
+// answer is the output of a node that has completed under the index. That of a Call is what it has: rule children compares it.
 func answer(w *plan.Workflow, planned *plan.Node, last map[string][]*NodeRun, index int) any {
-	if planned.Kind != plan.Set {
+	switch planned.Kind {
+	case plan.Call:
+		for _, n := range last[planned.Key] {
+			if n.Index == index {
+				return field[any](n.Outputs, planned.Answer())
+			}
+		}
+		return nil
+	case plan.Set:
+	case plan.Steady, plan.Burst, plan.Odd, plan.Flaky, plan.Broken, plan.Stuck, plan.Full, plan.Approval, plan.Wait:
 		return planned.Value(index)
 	}
 	var joined strings.Builder

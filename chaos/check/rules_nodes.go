@@ -172,6 +172,7 @@ func endsOf(x *Execution, planned *plan.Node, runs []*NodeRun, say func(string, 
 		case given && slices.Contains([]string{"skipped", "canceled", "interrupted"}, n.Status):
 		case given && planned.Kind == plan.Flaky && n.Status == "failed": // it is not retried
 		case n.Status == "failed" && n.Failure.Code == "infrastructure":
+		case planned.Kind == plan.Call && slices.Contains([]string{"completed", "failed", "timed_out"}, n.Status): // as what it has run: rule children
 		case !slices.Contains(planned.Ends(n.Index), n.Status):
 			say("execution %s: node %s (%s) is %s (%s)", x.ID, n.instance(), planned.Kind, n.Status, n.Failure.Code)
 		case n.Status != "completed" && planned.ExitCode != 0 && (n.ExitCode == nil || *n.ExitCode != planned.ExitCode):

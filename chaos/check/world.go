@@ -30,6 +30,8 @@ type Execution struct {
 	ID         uuid.UUID
 	Workflow   string // slug
 	Group      string // the concurrency group, empty without one
+	Parent     *uuid.UUID
+	ParentRun  *uuid.UUID // the node run of the parent that runs it
 	Status     string
 	Claim      int64
 	FinishedAt *time.Time
@@ -130,11 +132,11 @@ func each(ctx context.Context, tx pgx.Tx, sql string, scan func(pgx.Rows) error)
 
 func (w *World) loadExecutions(ctx context.Context, tx pgx.Tx) error {
 	const sql = `
-SELECT e.id, w.slug, COALESCE(e.concurrency_group, ''), e.status, e.claim, e.finished_at, e.cancel_requested_at IS NOT NULL, e.deadline_passed_at IS NOT NULL, d.outputs, COALESCE(d.error->>'code', '')
+SELECT e.id, w.slug, COALESCE(e.concurrency_group, ''), e.parent_execution_id, e.parent_node_run_id, e.status, e.claim, e.finished_at, e.cancel_requested_at IS NOT NULL, e.deadline_passed_at IS NOT NULL, d.outputs, COALESCE(d.error->>'code', '')
 FROM executions e JOIN workflows w ON w.id = e.workflow_id JOIN execution_data d ON d.execution_id = e.id`
 	return each(ctx, tx, sql, func(rows pgx.Rows) error {
 		e := &Execution{}
-		err := rows.Scan(&e.ID, &e.Workflow, &e.Group, &e.Status, &e.Claim, &e.FinishedAt, &e.Canceled, &e.Deadline, &e.Outputs, &e.Failure.Code)
+		err := rows.Scan(&e.ID, &e.Workflow, &e.Group, &e.Parent, &e.ParentRun, &e.Status, &e.Claim, &e.FinishedAt, &e.Canceled, &e.Deadline, &e.Outputs, &e.Failure.Code)
 		w.Executions[e.ID] = e
 		return err
 	})

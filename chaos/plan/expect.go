@@ -24,6 +24,14 @@ func (n *Node) Value(index int) string {
 	return value
 }
 
+// Answer is the name of the output that says what the node has done: of a Call, that of the workflow.
+func (n *Node) Answer() string {
+	if n.Kind == Call {
+		return "result"
+	}
+	return "value"
+}
+
 func (n *Node) base() string { return fmt.Sprintf("%s-%d-%d", n.Key, n.Lines, n.Padding) }
 
 // Label is what the value of a Set node that fans out ends with under the index.
@@ -58,7 +66,7 @@ func (n *Node) Output(index int) (stdout, stderr []byte) {
 	return out.Bytes(), err.Bytes()
 }
 
-// Ends are the statuses in which a node may end under the index that is not canceled, skipped or given up for want of a working machine.
+// Ends are the statuses in which a node, unless it is a Call, may end under the index that is not canceled, skipped or given up for want of a working machine.
 func (n *Node) Ends(index int) []string {
 	switch n.Kind {
 	case Steady, Burst, Odd, Flaky, Set, Wait:
@@ -77,6 +85,7 @@ func (n *Node) Ends(index int) []string {
 			return []string{"completed"}
 		}
 		return []string{"failed"}
+	case Call:
 	}
 	return nil
 }

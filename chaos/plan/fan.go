@@ -51,8 +51,17 @@ func (f Fan) Item(index int) string {
 
 // fan is for kinds that may end well.
 func (g generator) fan(kind Kind) Fan {
-	if !slices.Contains([]Kind{Steady, Odd, Flaky, Broken, Set}, kind) {
+	if !slices.Contains([]Kind{Steady, Odd, Flaky, Broken, Set, Call}, kind) {
 		return Fan{}
+	}
+	if kind == Call { // each is an execution
+		if !g.oneIn(3) {
+			return Fan{}
+		}
+		if g.oneIn(3) {
+			return Fan{Times: 2, Until: -1}
+		}
+		return Fan{Rows: 2, Columns: 1, MaxParallel: g.between(1, 2), Patient: g.oneIn(2)}
 	}
 	switch g.IntN(8) {
 	case 0, 1:
@@ -95,12 +104,12 @@ func (f Fan) write(b *strings.Builder, n *Node) {
 	fmt.Fprintf(b, "    env: { LABEL: \"${{ %s }}\", BEFORE: %q }\n", strings.Join(f.parts(), " }}${{ "), before)
 }
 
-// until is the end of a repeat. A Set node's value is known only when it runs.
+// until is the end of a repeat. What a Set node answers, or a Call, is known only when it runs.
 func (f Fan) until(n *Node) string {
 	switch {
 	case f.Until < 0:
 		return ""
-	case n.Kind == Set:
+	case n.Kind == Set || n.Kind == Call:
 		return fmt.Sprintf(", until: repeat.index == %d", f.Until)
 	}
 	return fmt.Sprintf(", until: \"repeat.outputs.value == '%s'\"", n.Value(f.Until))

@@ -15,6 +15,7 @@ type Workflow struct {
 	Secret string // the value of SecretKey, empty without one
 	Output string // the node whose value is the output "result"
 	Group  *Group // nil: it is in none
+	Depth  int    // of workflows that its nodes call, and those call
 }
 
 // Group is the concurrency group of a workflow. All workflows that name one agree about its limit.
@@ -34,6 +35,9 @@ const (
 	Refuse  Conflict = "reject"
 )
 
+// maxDepth is how far workflows call each other. The machinery allows more, which a run has no time for.
+const maxDepth = 2
+
 // SecretKey is the one secret that a workflow may have.
 const SecretKey = "CHAOS_TOKEN"
 
@@ -52,10 +56,11 @@ const (
 	Set      Kind = "set"      // joins the values of what it needs
 	Approval Kind = "approval" // waits for somebody
 	Wait     Kind = "wait"     // waits for a time
+	Call     Kind = "call"     // runs another workflow
 )
 
 // Runs reports whether nodes of this kind run a command.
-func (k Kind) Runs() bool { return k != Set && k != Approval && k != Wait }
+func (k Kind) Runs() bool { return k != Set && k != Approval && k != Wait && k != Call }
 
 // Node is one node of a Workflow.
 type Node struct {
@@ -76,6 +81,7 @@ type Node struct {
 
 	Approve bool          // of an Approval: the answer to be given
 	For     time.Duration // of a Wait
+	Calls   string        // of a Call: the slug of the workflow
 
 	Fan Fan
 }
@@ -90,11 +96,13 @@ type Shape struct {
 	Groups bool
 	// Fans has some nodes run more than once, by a matrix or a repeat.
 	Fans bool
+	// Calls has some nodes run workflows of lower numbers. One that calls is in no group, so that none is refused to what it calls.
+	Calls bool
 }
 
 // New returns the n-th workflow of a seed.
 func New(seed uint64, n int, shape Shape) Workflow {
-	g := generator{Rand: rand.New(rand.NewPCG(seed, uint64(n))), shape: shape} //nolint:gosec // it is to be repeatable
+	g := generator{Rand: rand.New(rand.NewPCG(seed, uint64(n))), shape: shape, seed: seed, n: n} //nolint:gosec // it is to be repeatable
 	w := Workflow{Slug: fmt.Sprintf("chaos-%d", n)}
 	if g.oneIn(3) {
 		w.Secret = fmt.Sprintf("hunter-%d-%d-%x", seed, n, g.Uint64())
@@ -108,7 +116,7 @@ func New(seed uint64, n int, shape Shape) Workflow {
 		report.Needs = append(report.Needs, w.Nodes[i].Key)
 	}
 	w.Nodes = append(w.Nodes, report)
-	if shape.Groups && g.oneIn(3) {
+	if shape.Groups && w.Depth == 0 && g.oneIn(3) {
 		w.Group = g.group()
 	}
 	return w
@@ -117,6 +125,8 @@ func New(seed uint64, n int, shape Shape) Workflow {
 type generator struct {
 	*rand.Rand
 	shape Shape
+	seed  uint64
+	n     int
 }
 
 func (g generator) oneIn(n int) bool { return g.IntN(n) == 0 }
@@ -127,7 +137,7 @@ func (g generator) kind(first bool) Kind {
 	weights := []struct {
 		kind   Kind
 		weight int
-	}{{Steady, 12}, {Burst, 2}, {Odd, 2}, {Flaky, 3}, {Broken, 1}, {Stuck, 1}, {Full, 1}, {Set, 2}, {Approval, 2}, {Wait, 2}}
+	}{{Steady, 12}, {Burst, 2}, {Odd, 2}, {Flaky, 3}, {Broken, 1}, {Stuck, 1}, {Full, 1}, {Set, 2}, {Approval, 2}, {Wait, 2}, {Call, 2}}
 	total := 0
 	for _, w := range weights {
 		total += w.weight
@@ -138,7 +148,7 @@ func (g generator) kind(first bool) Kind {
 			if at -= w.weight; at >= 0 {
 				continue
 			}
-			if first && w.kind == Set || !g.shape.Parking && (w.kind == Approval || w.kind == Wait) {
+			if first && w.kind == Set || !g.shape.Parking && (w.kind == Approval || w.kind == Wait) || w.kind == Call && (!g.shape.Calls || g.n == 0) {
 				break // draw again
 			}
 			return w.kind
@@ -159,8 +169,26 @@ func (g generator) group() *Group {
 	return &group
 }
 
+// callee finds a workflow that may be called, and reports whether there is one.
+func (g generator) callee() (Workflow, bool) {
+	for range 4 {
+		w := New(g.seed, g.IntN(g.n), g.shape)
+		if w.Depth < maxDepth && (w.Group == nil || w.Group.Conflict == Queue) {
+			return w, true
+		}
+	}
+	return Workflow{}, false
+}
+
 func (g generator) node(i int, w *Workflow) Node {
 	n := Node{Key: fmt.Sprintf("n%d", i), Kind: g.kind(i == 0), ContinueOnError: g.oneIn(6)}
+	if n.Kind == Call {
+		if callee, ok := g.callee(); ok {
+			n.Calls, w.Depth = callee.Slug, max(w.Depth, callee.Depth+1)
+		} else {
+			n.Kind = Steady
+		}
+	}
 	for range g.IntN(3) {
 		if i > 0 {
 			n.Needs = append(n.Needs, w.Nodes[g.IntN(i)].Key)
@@ -185,7 +213,7 @@ func (g generator) node(i int, w *Workflow) Node {
 		n.Lines, n.Padding = g.between(500, 3000), g.IntN(120)
 	case Odd:
 		n.Lines = g.between(1, 20)
-	case Set:
+	case Set, Call:
 	case Approval:
 		n.Approve = !g.oneIn(4)
 	case Wait:
@@ -199,7 +227,7 @@ func (g generator) node(i int, w *Workflow) Node {
 		n.ExitCode = g.between(1, 100)
 	case Full:
 		n.ExitCode = fullCode
-	case Steady, Burst, Odd, Stuck, Set, Approval, Wait:
+	case Steady, Burst, Odd, Stuck, Set, Approval, Wait, Call:
 	}
 	if times := n.Fan.Count(); times > 1 {
 		n.Lines = max(1, n.Lines*min(n.Fan.Parallel(), times)/times)

@@ -18,12 +18,12 @@ import (
 )
 
 func shape() plan.Shape {
-	return plan.Shape{Nodes: 7, Duration: 3 * time.Second, Parking: true, Groups: true, Fans: true}
+	return plan.Shape{Nodes: 7, Duration: 3 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true}
 }
 
 func TestSeedsMakeWorkflows(t *testing.T) {
 	t.Parallel()
-	kinds := map[plan.Kind]int{}
+	kinds, depths := map[plan.Kind]int{}, map[int]int{}
 	secrets, matrices, repeats, conflicts := 0, 0, 0, map[plan.Conflict]int{}
 	for n := range 400 {
 		w := plan.New(7, n, shape())
@@ -41,6 +41,10 @@ func TestSeedsMakeWorkflows(t *testing.T) {
 		if again := plan.New(7, n, shape()); cmp.Diff(w, again) != "" {
 			t.Fatalf("one seed makes two workflows:\n%s", cmp.Diff(w, again))
 		}
+		depths[w.Depth]++
+		if w.Depth > 0 && w.Group != nil {
+			t.Fatalf("workflow %d calls others and is in a group", n)
+		}
 		if w.Group != nil {
 			conflicts[w.Group.Conflict]++
 		}
@@ -53,7 +57,7 @@ func TestSeedsMakeWorkflows(t *testing.T) {
 		}
 	}
 	for _, kind := range []plan.Kind{
-		plan.Steady, plan.Burst, plan.Odd, plan.Flaky, plan.Broken, plan.Stuck, plan.Full, plan.Set, plan.Approval, plan.Wait,
+		plan.Steady, plan.Burst, plan.Odd, plan.Flaky, plan.Broken, plan.Stuck, plan.Full, plan.Set, plan.Approval, plan.Wait, plan.Call,
 	} {
 		if kinds[kind] == 0 {
 			t.Errorf("no node is %s", kind)
@@ -63,6 +67,9 @@ func TestSeedsMakeWorkflows(t *testing.T) {
 		if conflicts[conflict] == 0 {
 			t.Errorf("no workflow has a group with %s", conflict)
 		}
+	}
+	if depths[1] == 0 || depths[2] == 0 || len(depths) != 3 {
+		t.Errorf("the depths of calls are %v", depths)
 	}
 	if secrets == 0 || matrices == 0 || repeats == 0 {
 		t.Errorf("%d nodes print a secret, %d have a matrix and %d a repeat", secrets, matrices, repeats)

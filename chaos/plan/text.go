@@ -39,12 +39,13 @@ func (w *Workflow) reference(key string) string {
 		return "nodes." + key + ".outputs.approved"
 	case Wait:
 		return "nodes." + key + ".status"
-	case Steady, Burst, Odd, Flaky, Broken, Stuck, Full, Set:
+	case Steady, Burst, Odd, Flaky, Broken, Stuck, Full, Set, Call:
 	}
+	output := "nodes." + key + ".outputs." + w.Node(key).Answer()
 	if w.Node(key).Fan.Matrix() {
-		return "join(nodes." + key + ".outputs.value, '+')"
+		return "join(" + output + ", '+')"
 	}
-	return "nodes." + key + ".outputs.value"
+	return output
 }
 
 func (w *Workflow) write(b *strings.Builder, n *Node) {
@@ -77,6 +78,9 @@ func (w *Workflow) write(b *strings.Builder, n *Node) {
 		return
 	case Wait:
 		fmt.Fprintf(b, "    wait: %s\n", n.For)
+		return
+	case Call:
+		fmt.Fprintf(b, "    workflow: %s\n", n.Calls)
 		return
 	case Steady, Burst, Odd, Flaky, Broken, Stuck, Full:
 	}
@@ -132,7 +136,7 @@ func (n *Node) script() string {
 		fmt.Fprintf(&s, "if %s; then note end; exit %d; fi\n", condition, n.ExitCode)
 	case Full:
 		fmt.Fprintf(&s, "trap '' XFSZ\nulimit -f 64\nhead -c 1000000 /dev/zero > full 2>/dev/null || { note end; exit %d; }\n", fullCode)
-	case Steady, Burst, Odd, Set, Approval, Wait:
+	case Steady, Burst, Odd, Set, Approval, Wait, Call:
 	}
 	value := "'" + n.base() + "'"
 	switch {
