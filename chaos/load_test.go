@@ -36,8 +36,11 @@ func (r *run) enqueue(ctx context.Context) int {
 // one execution, however often it was asked for, unless its group has no room.
 func (r *run) queueOne(ctx context.Context, n int, random *rand.Rand) {
 	w := r.next(ctx, random.IntN(len(r.workflows)))
-	cancelAfter, cancels := time.Duration(0), 0
-	if random.IntN(12) == 0 {
+	cancelAfter, cancels, odds := time.Duration(0), 0, 12
+	if w.Depth > 0 {
+		odds = 4 // it is to pass down
+	}
+	if random.IntN(odds) == 0 {
 		cancelAfter, cancels = time.Duration(random.Int64N(int64(6*time.Second))), 1+random.IntN(2)
 	}
 	var queued struct {

@@ -137,7 +137,7 @@ func (g generator) kind(first bool) Kind {
 	weights := []struct {
 		kind   Kind
 		weight int
-	}{{Steady, 12}, {Burst, 2}, {Odd, 2}, {Flaky, 3}, {Broken, 1}, {Stuck, 1}, {Full, 1}, {Set, 2}, {Approval, 2}, {Wait, 2}, {Call, 2}}
+	}{{Steady, 12}, {Burst, 2}, {Odd, 2}, {Flaky, 3}, {Broken, 1}, {Stuck, 1}, {Full, 1}, {Set, 2}, {Approval, 2}, {Wait, 2}, {Call, 4}}
 	total := 0
 	for _, w := range weights {
 		total += w.weight
