@@ -50,6 +50,14 @@ func allExamples() []example {
 			lines:   []string{"build | built release.txt of 12 bytes", "publish | release 2.1"},
 		},
 		{
+			file:    "grow.yaml",
+			outputs: map[string]string{"edges": "63"},
+			lines: []string{
+				"grow | beginning after generation 0", "grow: checkpoint gen-0003 (51 bytes)", "grow | beginning after generation 3",
+				"grow: left graph.txt (539 bytes)", "6 generations, **63** edges.",
+			},
+		},
+		{
 			file: "report/report.yaml",
 			// Counted by hand, so to say: by another program in another language.
 			outputs: map[string]string{

@@ -3,6 +3,7 @@ package retention_test
 import (
 	"crypto/rand"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,6 +66,9 @@ func (b *testBundle) execution(day time.Time, endedAfter int) uuid.UUID {
 	pgtest.Exec(b.t, b.pool, "INSERT INTO execution_events (day, execution_id, seq, type) VALUES ($2, $1, 1, 'warning')", id, day)
 	node := execution.NewID()
 	pgtest.Exec(b.t, b.pool, "INSERT INTO node_runs (id, execution_id, node_key, status, finished_at) VALUES ($2, $1, 'a', 'completed', now())", id, node)
+	pgtest.Exec(b.t, b.pool, `WITH a AS (INSERT INTO artifacts (id, execution_id, node_run_id, path, executable, size, sha256, state)
+			VALUES ($4, $1, $3, 'f', false, 1, sha256('x'), 'complete'))
+		INSERT INTO artifact_chunks (day, artifact_id, number, data) VALUES ($2, $4, 0, 'x')`, id, day, node, execution.NewID())
 	pgtest.Exec(b.t, b.pool, `INSERT INTO execution_logs (day, execution_id, seq, node_run_id, stream, byte_offset, data) VALUES ($2, $1, 2, $3, 'stdout', 0, 'x')`, id, day, node)
 	return id
 }
@@ -92,14 +96,15 @@ func (b *testBundle) purge(o retention.Options) retention.Report {
 	return report
 }
 
-// present are the days of which there are tables (t), executions (x), and anything of these (n: node runs, d: data).
+// present are the days of which there are tables (t), executions (x), and anything of these (a: artifacts, n: node runs, d: data).
 func (b *testBundle) present(days ...time.Time) map[string]string {
 	b.t.Helper()
 	found := map[string]string{}
 	for _, day := range days {
 		first, below := execution.DayIDs(day)
-		found[day.Format(time.DateOnly)] = pgtest.Get[string](b.t, b.pool, `SELECT repeat('t', (SELECT count(*)::int FROM pg_class WHERE relname IN ('execution_events_' || $3, 'execution_logs_' || $3)))
+		found[day.Format(time.DateOnly)] = pgtest.Get[string](b.t, b.pool, `SELECT repeat('t', (SELECT count(*)::int FROM pg_class WHERE relname IN ('execution_events_' || $3, 'execution_logs_' || $3, 'artifact_chunks_' || $3)))
 			|| repeat('x', (SELECT count(*)::int FROM executions WHERE id >= $1 AND id < $2))
+			|| repeat('a', (SELECT count(*)::int FROM artifacts WHERE execution_id >= $1 AND execution_id < $2))
 			|| repeat('n', (SELECT count(*)::int FROM node_runs WHERE execution_id >= $1 AND execution_id < $2))
 			|| repeat('d', (SELECT count(*)::int FROM execution_data WHERE execution_id >= $1 AND execution_id < $2))`, first, below, day.Format("20060102"))
 	}
@@ -361,5 +366,31 @@ func TestSweep(t *testing.T) {
 	}
 	if r := b.purge(retention.Options{}); r.Swept != nil {
 		t.Errorf("once more: %+v", r.Swept)
+	}
+}
+
+// TestSweepOfArtifacts holds that what was never stored whole, or has lost its place, goes once its execution has ended, and nothing else does.
+func TestSweepOfArtifacts(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ended, lives := b.execution(b.ago(3), 1), b.execution(b.ago(3), 0)
+	for _, id := range []uuid.UUID{ended, lives} {
+		for _, state := range []string{"uploading", "stored", "complete", "dropped"} {
+			pgtest.Exec(t, b.pool, `WITH a AS (INSERT INTO artifacts (id, execution_id, node_run_id, path, executable, size, sha256, state)
+					VALUES ($1, $2, $2, $3, false, 1, sha256('x'), $3))
+				INSERT INTO artifact_chunks (day, artifact_id, number, data) VALUES (execution_day($2), $1, 0, 'x')`, execution.NewID(), id, state)
+		}
+	}
+	report := b.purge(retention.Options{})
+	if !slices.Contains(report.Swept, retention.Sweep{Kind: "unfinished artifacts", Rows: 3}) {
+		t.Errorf("swept %+v", report.Swept)
+	}
+	left := pgtest.Get[string](t, b.pool, `SELECT string_agg(state, ' ' ORDER BY execution_id = $1, state) FROM artifacts a
+		JOIN artifact_chunks c ON c.artifact_id = a.id WHERE a.path <> 'f'`, lives)
+	if left != "complete complete dropped stored uploading" {
+		t.Errorf("left are %s", left)
+	}
+	if chunks := pgtest.Get[int](t, b.pool, "SELECT count(*)::int FROM artifact_chunks"); chunks != 7 {
+		t.Errorf("%d chunks, want 5 and one of each execution", chunks)
 	}
 }
