@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// profileSeconds is the length of a CPU profile: it begins with the measurement and may outlast it.
+const profileSeconds = 4
+
+// profile begins to write profiles of an installation's processes, if they were asked for. The function returned waits for them, and
+// adds the statements that cost the most.
+func (in *installation) profile(ctx context.Context, name string) (stop func()) {
+	if in.b.profile == "" {
+		return func() {}
+	}
+	if _, err := in.pool.Exec(ctx, "SELECT pg_stat_statements_reset()"); err != nil {
+		in.b.progress("statements: %v", err)
+	}
+	var wg sync.WaitGroup
+	for i, p := range append([]*process{in.serve}, in.workers...) {
+		file := filepath.Join(in.b.profile, fmt.Sprintf("%s-%s-%d.pprof", name, p.role, i))
+		wg.Go(func() {
+			if err := fetch(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.debug, profileSeconds), file); err != nil {
+				in.b.progress("profiling: %v", err)
+			}
+		})
+	}
+	return func() {
+		wg.Wait()
+		if err := statements(ctx, in.pool, filepath.Join(in.b.profile, name+"-statements.txt")); err != nil {
+			in.b.progress("statements: %v", err)
+		}
+	}
+}
+
+func fetch(ctx context.Context, url, name string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = io.Copy(file, response.Body)
+	return err
+}
+
+// statements writes what each statement has cost.
+func statements(ctx context.Context, pool *pgxpool.Pool, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	rows, err := pool.Query(ctx, `SELECT calls, total_exec_time, mean_exec_time, rows, wal_bytes::bigint, left(regexp_replace(query, '\s+', ' ', 'g'), 90)
+FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY total_exec_time DESC LIMIT 25`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	fmt.Fprintf(file, "%9s %11s %9s %9s %12s  query\n", "calls", "total ms", "mean ms", "rows", "wal")
+	for rows.Next() {
+		var calls, count, wal int64
+		var total, mean float64
+		var query string
+		if err := rows.Scan(&calls, &total, &mean, &count, &wal, &query); err != nil {
+			return err
+		}
+		fmt.Fprintf(file, "%9d %11.1f %9.3f %9d %12d  %s\n", calls, total, mean, count, wal, query)
+	}
+	return rows.Err()
+}
