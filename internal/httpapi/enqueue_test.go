@@ -167,7 +167,7 @@ func TestEnqueueTakesFewRoundTrips(t *testing.T) {
 		headers []string
 		want    []string
 	}{
-		"plain": {want: []string{"WorkflowGet", "begin+ExecutionEnqueue", "commit"}},
+		"plain": {want: []string{"WorkflowGet", "begin+ExecutionEnqueueMany", "commit"}},
 		"with a key": {
 			headers: []string{"Idempotency-Key", "k"},
 			want:    []string{"WorkflowGet", "IdempotencyGet", "begin+IdempotencyClaim", "ExecutionEnqueue", "IdempotencyKeep+IdempotencyPrune+commit"},
