@@ -53,6 +53,7 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 	config.ConnConfig.RuntimeParams["statement_timeout"] = milliseconds(statementTimeout)
 	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(idleTimeout)
 	config.ConnConfig.Tracer = o.Tracer
+	config.AfterConnect = teachUUID
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("making the pool: %w", err)
