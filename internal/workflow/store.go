@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"foundry/internal/audit"
+	"foundry/internal/batch"
 	"foundry/internal/errs"
 	"foundry/internal/idempotency"
 	"foundry/internal/postgres/dbsqlc"
@@ -59,11 +61,14 @@ type ContentInfo struct {
 type Store struct {
 	pool *pgxpool.Pool
 	q    *dbsqlc.Queries
+	gets batch.Turns[named, struct{}, Workflow]
 }
 
 // NewStore returns a store on the pool.
 func NewStore(pool *pgxpool.Pool) *Store {
-	return &Store{pool: pool, q: dbsqlc.New(pool)}
+	s := &Store{pool: pool, q: dbsqlc.New(pool)}
+	s.gets.Do = s.getFor
+	return s
 }
 
 // CreateParams is a new workflow with its first version, which has been compiled without errors.
@@ -184,8 +189,17 @@ func insertVersion(ctx context.Context, q *dbsqlc.Queries, v version) error {
 	return err
 }
 
-// Get returns the workflow of the organization with this id or slug. errs.NotFound if there is none.
+// Get returns the workflow of the organization with this id or slug, as it is at some time after the call. errs.NotFound if there is none.
 func (s *Store) Get(ctx context.Context, organizationID uuid.UUID, ref string) (*Workflow, error) {
+	// Every request that queues an execution asks; who asks while somebody else reads has the next reading, not that one.
+	w, err := s.gets.Run(ctx, named{organizationID, ref}, struct{}{})
+	if err != nil {
+		return nil, err
+	}
+	return &w, nil
+}
+
+func (s *Store) get(ctx context.Context, organizationID uuid.UUID, ref string) (*Workflow, error) {
 	var id *uuid.UUID
 	slug := &ref
 	if parsed, err := uuid.Parse(ref); err == nil {
@@ -199,6 +213,21 @@ func (s *Store) Get(ctx context.Context, organizationID uuid.UUID, ref string) (
 		return nil, fmt.Errorf("reading a workflow: %w", err)
 	}
 	return workflowOf(row), nil
+}
+
+// named is a workflow as a request names it.
+type named struct {
+	organizationID uuid.UUID
+	ref            string
+}
+
+// getFor reads a workflow once for all who have asked for it.
+func (s *Store) getFor(ctx context.Context, n named, asked []struct{}) ([]Workflow, error) {
+	w, err := s.get(ctx, n.organizationID, n.ref)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Repeat([]Workflow{*w}, len(asked)), nil
 }
 
 // List returns workflows by slug, from the one after afterSlug ("" for the first).
