@@ -77,16 +77,13 @@ func (s *Server) relay(ctx context.Context, watch *stream.Watch, out *sse) (chan
 	if len(batch) == 0 {
 		return changed, nil
 	}
-	for _, e := range batch {
-		frame, err := e.Frame()
-		if err != nil {
-			return nil, err
-		}
-		if err := out.write(frame); err != nil {
+	frames := make([][]byte, len(batch))
+	for i, e := range batch {
+		if frames[i], err = e.Frame(); err != nil {
 			return nil, err
 		}
 	}
-	if err := out.flush(); err != nil {
+	if err := out.send(frames...); err != nil {
 		return nil, err
 	}
 	if live {
@@ -133,12 +130,7 @@ func relaySummaries(watch *stream.OrganizationWatch, out *sse) (changed <-chan s
 	if len(frames) == 0 {
 		return changed, nil
 	}
-	for _, frame := range frames {
-		if err := out.write(frame); err != nil {
-			return nil, err
-		}
-	}
-	return changed, out.flush()
+	return changed, out.send(frames...)
 }
 
 // notStarted answers for a stream of events that cannot be watched. Where streams have ended it is a stream that ends at once: an

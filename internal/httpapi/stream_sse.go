@@ -15,7 +15,7 @@ import (
 const (
 	// heartbeatEvery keeps proxies from closing a silent connection.
 	heartbeatEvery = 15 * time.Second
-	// A stream ends itself within this span, before a platform does (Railway: after 15 minutes), and not
+	// A stream ends itself within this span and a heartbeat, before a platform does (Railway: after 15 minutes), and not
 	// together with all others that began with it.
 	streamAtLeast = 12 * time.Minute
 	streamSpread  = 2 * time.Minute
@@ -64,6 +64,35 @@ func (l *liveWriter) flush() error {
 	return nil
 }
 
+// send writes pieces and flushes. What fits into one piece has one deadline and is one write to the connection: with a thousand streams
+// that is nearly all that an event costs.
+func (l *liveWriter) send(pieces ...[]byte) error {
+	size := 0
+	for _, piece := range pieces {
+		size += len(piece)
+	}
+	if size > pieceBytes {
+		for _, piece := range pieces {
+			if err := l.write(piece); err != nil {
+				return err
+			}
+		}
+		return l.flush()
+	}
+	if err := l.extend(); err != nil {
+		return err
+	}
+	for _, piece := range pieces {
+		if _, err := l.w.Write(piece); err != nil {
+			return errors.Join(errClientGone, err)
+		}
+	}
+	if err := l.control.Flush(); err != nil {
+		return errors.Join(errClientGone, err)
+	}
+	return nil
+}
+
 func (l *liveWriter) extend() error {
 	if err := l.control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return errors.Join(errClientGone, err)
@@ -90,10 +119,7 @@ func startSSE(w http.ResponseWriter) (*sse, error) {
 
 // event sends an event that only has a name. An EventSource ignores one without data.
 func (s *sse) event(name string) error {
-	if err := s.write(stream.Message(name, []byte("{}"))); err != nil {
-		return err
-	}
-	return s.flush()
+	return s.send(stream.Message(name, []byte("{}")))
 }
 
 // last sends an event after which the stream is over: its error is io.EOF.
@@ -110,34 +136,28 @@ func (s *sse) follow(ctx context.Context, relay func() (changed <-chan struct{},
 	defer s.finish()
 	heartbeat := time.NewTicker(heartbeatEvery)
 	defer heartbeat.Stop()
-	end := time.NewTimer(streamAtLeast + rand.N(streamSpread)) //nolint:gosec // jitter
-	defer end.Stop()
-	always := make(chan struct{})
-	close(always)
+	end := time.Now().Add(streamAtLeast + rand.N(streamSpread)) //nolint:gosec // jitter
 	for {
 		changed, err := relay()
 		if err != nil {
 			return s.ended(err)
 		}
 		if changed == nil {
-			changed = always
+			// A stream that always has something comes to its end too.
+			if ctx.Err() != nil || time.Now().After(end) {
+				return nil
+			}
+			continue
 		}
-		// The end goes first: a stream that always has something would never come to it otherwise.
-		select {
-		case <-end.C:
-			return nil
-		case <-ctx.Done():
-			return nil
-		default:
-		}
-		select {
+		select { // few cases, since every event of every stream passes here
 		case <-changed:
-		case <-heartbeat.C:
+		case now := <-heartbeat.C:
+			if now.After(end) {
+				return nil
+			}
 			if err := s.comment(); err != nil {
 				return err
 			}
-		case <-end.C:
-			return nil
 		case <-ctx.Done():
 			return nil
 		}
@@ -145,18 +165,12 @@ func (s *sse) follow(ctx context.Context, relay func() (changed <-chan struct{},
 }
 
 func (s *sse) comment() error {
-	if err := s.write([]byte(": still here\n\n")); err != nil {
-		return err
-	}
-	return s.flush()
+	return s.send([]byte(": still here\n\n"))
 }
 
 // moved sends the client to another server: it comes back at once, and not after the two seconds of other ends.
 func (s *sse) moved() error {
-	if err := s.write([]byte("retry: 250\n\n")); err != nil {
-		return err
-	}
-	return s.flush()
+	return s.send([]byte("retry: 250\n\n"))
 }
 
 // ended turns what ends a stream in an orderly way into nil: the client reconnects and learns the rest.

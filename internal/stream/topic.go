@@ -261,8 +261,8 @@ func (t *topic) failLocked(err error) {
 // errBehind is take's answer to a watch that has to replay up to the head first.
 var errBehind = errors.New("behind")
 
-// take gives a watch what it has not seen of the ring. With an empty batch and no error, changed closes
-// when there may be more.
+// take gives a watch what it has not seen of the ring. changed, unless it is nil, closes when there may be more; with nil there may be
+// more already.
 func (t *topic) take(w *Watch) (batch []*Entry, changed <-chan struct{}, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -290,7 +290,7 @@ func (t *topic) take(w *Watch) (batch []*Entry, changed <-chan struct{}, err err
 		}
 	}
 	switch {
-	case len(batch) > 0:
+	case t.finished() && len(batch) > 0:
 		return batch, nil, nil
 	case t.finished():
 		return nil, nil, io.EOF
@@ -298,7 +298,7 @@ func (t *topic) take(w *Watch) (batch []*Entry, changed <-chan struct{}, err err
 		t.signal()
 	}
 	w.caughtUp = true
-	return nil, t.changed, nil
+	return batch, t.changed, nil
 }
 
 func errGone() error {

@@ -73,8 +73,8 @@ func (w *Watch) Position() int64 { return w.pos }
 // Live reports whether the watch has once had all that there was: what comes now is new.
 func (w *Watch) Live() bool { return w.caughtUp }
 
-// Poll returns the next events, in order. It waits for the database only while it replays. When there
-// is nothing now, the batch is empty and changed closes when it is worth asking again.
+// Poll returns the next events, in order. It waits for the database only while it replays. changed closes when it is worth asking again;
+// without it, that is so at once, and the batch is not empty.
 //
 // io.EOF: the execution has ended and everything was delivered. ErrLagged: this watch was too slow, and
 // another one goes on from Position. ErrStopped: the hub has stopped. errs.NotFound: the execution was deleted.
