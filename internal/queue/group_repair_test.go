@@ -1,11 +1,13 @@
 package queue_test
 
 import (
+	"io/fs"
 	"slices"
 	"testing"
 
 	"github.com/google/uuid"
 
+	"foundry/db"
 	"foundry/internal/pgtest"
 )
 
@@ -104,4 +106,26 @@ func TestUnusedGroupsAreSwept(t *testing.T) {
 	}
 	release()
 	b.wantGroup("c", list{<-entered}, list{})
+}
+
+// TestGoingDownUnblocks: without groups nothing waits for them.
+func TestGoingDownUnblocks(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	sibling := b.sibling()
+	first, second := b.enqueue(grouped("a", 1), sibling), b.enqueue(grouped("a", 1), sibling)
+	paused := b.enqueue(grouped("a", 1))
+	b.pause(true)
+	down, err := fs.ReadFile(db.Migrations, "migrations/000008_groups.down.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Exec(t, b.pool, string(down))
+	got := b.ids("SELECT execution_id FROM execution_queue WHERE NOT paused ORDER BY run_order, execution_id")
+	if !slices.Equal(got, list{first, second}) {
+		t.Errorf("ready: %v, want %v", got, list{first, second})
+	}
+	if got := b.ids("SELECT execution_id FROM execution_queue WHERE paused"); !slices.Equal(got, list{paused}) {
+		t.Errorf("paused: %v, want %v", got, paused)
+	}
 }
