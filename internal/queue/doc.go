@@ -64,7 +64,7 @@
 //     cancels what was queued before, and only what nobody has canceled: a second request would force.
 //   - Nobody is in a group any more: its row is swept under its lock. Who enters meanwhile waits, and makes it again.
 //   - A neighbouring release that knows no groups ends an execution that has a slot: the control plane takes it out. What such a release queues
-//     enters no group.
+//     enters no group, and what has been blocked for a minute while its control loops lead it takes for misplaced: limits hold when it has gone.
 //   - A group has room and does not move, or an execution is in no place all the same: after a minute the control plane puts it back, and counts it.
 //   - Two reruns want one sandbox: it moves by compare-and-set on its owner and its state, in the transaction that admits the rerun. The
 //     other one is refused, or plans again where it left the choice.

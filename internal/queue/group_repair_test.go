@@ -108,6 +108,17 @@ func TestUnusedGroupsAreSwept(t *testing.T) {
 	b.wantGroup("c", list{<-entered}, list{})
 }
 
+// TestAdmissionOfWhatIsInTheQueue: a release without groups takes what is blocked for misplaced. Who makes room for it ends all the same.
+func TestAdmissionOfWhatIsInTheQueue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	defer b.check()
+	first, second := b.enqueue(grouped("a", 1)), b.enqueue(grouped("a", 1))
+	pgtest.Exec(t, b.pool, "INSERT INTO execution_queue (execution_id, run_order) VALUES ($1, now())", second)
+	b.cancel(first)
+	b.wantGroup("a", list{second}, list{})
+}
+
 // TestGoingDownUnblocks: without groups nothing waits for them.
 func TestGoingDownUnblocks(t *testing.T) {
 	t.Parallel()

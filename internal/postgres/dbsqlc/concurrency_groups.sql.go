@@ -30,14 +30,15 @@ WITH freed AS (
 ), moved AS (
     DELETE FROM concurrency_waiters w WHERE w.execution_id = ANY (ARRAY(SELECT a.execution_id FROM admitted a))
 ), held AS (
-    INSERT INTO concurrency_slots (execution_id, group_id) SELECT execution_id, group_id FROM admitted
+    INSERT INTO concurrency_slots (execution_id, group_id) SELECT execution_id, group_id FROM admitted ON CONFLICT DO NOTHING
 )
-INSERT INTO execution_queue (execution_id, run_order) SELECT execution_id, run_order FROM admitted
+INSERT INTO execution_queue (execution_id, run_order) SELECT execution_id, run_order FROM admitted ON CONFLICT DO NOTHING
 `
 
 // Under the locks of the groups, in a statement after the one that has taken them, which sees what the holders before have left: executions
 // leave, and the next ones of their groups, and of those that are named, are admitted, in order and as many as there is room for. It touches
-// waiters, slots and the queue, never an execution. Ids are collected in arrays, of which Postgres expects few, whatever it knows of limits.
+// waiters, slots and the queue, never an execution. Whatever is wrong with who is admitted does no harm to who leaves: a row that is there
+// already stays (a release without groups takes what is blocked for misplaced, and puts it into the queue). Ids are collected in arrays, of which Postgres expects few, whatever it knows of limits.
 // Index: concurrency_groups_pkey, concurrency_slots_group, concurrency_waiters_order, concurrency_waiters_pkey.
 func (q *Queries) GroupAdmit(ctx context.Context, leaving []uuid.UUID, ids []uuid.UUID) error {
 	_, err := q.db.Exec(ctx, groupAdmit, leaving, ids)
