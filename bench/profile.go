@@ -42,6 +42,25 @@ func (in *installation) profile(ctx context.Context, name string) (stop func()) 
 	}
 }
 
+// sizes writes how large the largest tables and indexes are.
+func sizes(ctx context.Context, pool *pgxpool.Pool, file io.Writer) error {
+	rows, err := pool.Query(ctx, `SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relkind IN ('r', 'i') AND relnamespace = 'public'::regnamespace ORDER BY 2 DESC LIMIT 25`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	fmt.Fprintf(file, "%12s  relation\n", "bytes")
+	for rows.Next() {
+		var name string
+		var bytes int64
+		if err := rows.Scan(&name, &bytes); err != nil {
+			return err
+		}
+		fmt.Fprintf(file, "%12d  %s\n", bytes, name)
+	}
+	return rows.Err()
+}
+
 func fetch(ctx context.Context, url, name string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -76,6 +95,9 @@ FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname 
 		return err
 	}
 	defer file.Close()
+	if err := sizes(ctx, pool, file); err != nil {
+		return err
+	}
 	fmt.Fprintf(file, "%9s %11s %9s %9s %12s  query\n", "calls", "total ms", "mean ms", "rows", "wal")
 	for rows.Next() {
 		var calls, count, wal int64

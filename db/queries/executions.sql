@@ -82,49 +82,15 @@ SELECT (@day::date < (now() AT TIME ZONE 'UTC')::date - 1
 
 -- name: ExecutionList :many
 -- The lists of executions: newest first, with ids from first to below (UUIDv7: ids are in order of time), at most 201. The page's
--- ids are found first, in one index; the number there is a constant and the ids are an array, so that Postgres expects few rows
--- whatever it knows of the arguments. Index: executions_organization. EXPLAIN (ANALYZE, BUFFERS), a page of 201 out of 1,000,000, 0.7 ms:
---   Nested Loop (rows=201) hit=1627
---     InitPlan, the page: Limit 201 hit=5 -> Limit -> Index Only Scan executions_organization (organization_id = $1 AND id >= $2 AND id < $3)
+-- ids are found first, in one index, merged from one ordered run of ids per source and status (6 and 7, so 42 runs at most, without a filter),
+-- so that a page costs the same whatever the filter leaves out; the number there is a constant and the ids are an array, so that Postgres
+-- expects few rows whatever it knows of the arguments. Index: executions_organization_set. EXPLAIN (ANALYZE, BUFFERS), a page of 201 out of
+-- 1,000,000, three statuses, 1.1 ms:
+--   Nested Loop (rows=201)
+--     InitPlan, the page: Limit (rows=201) hit=61 -> Sort (id DESC, top-N) -> Nested Loop (rows=603) -> Function Scan status (3), source (6)
+--       -> Limit 201 (rows=34 loops=18) -> Index Only Scan executions_organization_set (organization_id = $1 AND source = … AND status = … AND id >= … AND id < …)
 --     -> Index Scan Backward executions_pkey (id = ANY (page)) hit=817 -> Memoize -> workflows_pkey hit=6
 --     -> Index Scan execution_data_pkey (execution_id = e.id) hit=804
-SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
-    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
-FROM executions e
-JOIN workflows w ON w.id = e.workflow_id
-JOIN execution_data d ON d.execution_id = e.id
-WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
-    SELECT page.id FROM (
-        SELECT x.id FROM executions x WHERE x.organization_id = @organization_id AND x.id >= @first::uuid AND x.id < @below::uuid
-        ORDER BY x.id DESC LIMIT 201
-    ) page
-    ORDER BY page.id DESC LIMIT @lim))
-ORDER BY e.id DESC;
-
--- name: ExecutionListOfWorkflow :many
--- As ExecutionList. Index: executions_workflow. EXPLAIN: as there, with Index Only Scan executions_workflow (workflow_id = $1 AND id >= …
--- AND id < …) hit=5; 0.7 ms.
-SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
-    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
-    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
-FROM executions e
-JOIN workflows w ON w.id = e.workflow_id
-JOIN execution_data d ON d.execution_id = e.id
-WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
-    SELECT page.id FROM (
-        SELECT x.id FROM executions x WHERE x.workflow_id = @workflow_id AND x.id >= @first::uuid AND x.id < @below::uuid
-        ORDER BY x.id DESC LIMIT 201
-    ) page
-    ORDER BY page.id DESC LIMIT @lim))
-ORDER BY e.id DESC;
-
--- name: ExecutionListBySet :many
--- As ExecutionList, merged from one ordered run of ids per source and status (6 and 7, so 42 runs at most), so that a page costs the same
--- whatever the filter leaves out. Index: executions_organization_set. EXPLAIN (ANALYZE, BUFFERS) of the page, three statuses of
--- 1,000,000 executions; the rest is as in ExecutionList, 1.1 ms in all:
---   Limit (rows=201) hit=61 -> Sort (id DESC, top-N) -> Nested Loop (rows=603) -> Function Scan status (3), source (6)
---     -> Limit 201 (rows=34 loops=18) -> Index Only Scan executions_organization_set (organization_id = $1 AND source = … AND status = … AND id >= … AND id < …)
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
     e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
@@ -140,8 +106,8 @@ WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
     ORDER BY page.id DESC LIMIT @lim))
 ORDER BY e.id DESC;
 
--- name: ExecutionListOfWorkflowBySet :many
--- As ExecutionListBySet. Index: executions_workflow_set. EXPLAIN: as there, with Index Only Scan executions_workflow_set (workflow_id = $1 AND
+-- name: ExecutionListOfWorkflow :many
+-- As ExecutionList. Index: executions_workflow_set. EXPLAIN: as there, with Index Only Scan executions_workflow_set (workflow_id = $1 AND
 -- source = … AND status = … AND id >= … AND id < …) hit=20 for one status in all sources; 0.6 ms.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
@@ -159,7 +125,7 @@ WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
 ORDER BY e.id DESC;
 
 -- name: ExecutionListByActor :many
--- As ExecutionListBySet. Index: executions_actor_set. EXPLAIN: as there, with Limit 201 (rows=32 loops=42) -> Index Only Scan
+-- As ExecutionList. Index: executions_actor_set. EXPLAIN: as there, with Limit 201 (rows=32 loops=42) -> Index Only Scan
 -- executions_actor_set (organization_id = $1 AND actor = $2 AND source = … AND status = … AND id >= … AND id < …) hit=181; 1.5 ms.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
@@ -177,7 +143,7 @@ WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
 ORDER BY e.id DESC;
 
 -- name: ExecutionListOfWorkflowByActor :many
--- As ExecutionListBySet. Index: executions_workflow_actor_set. EXPLAIN: as there, with Limit 201 (rows=21 loops=42) -> Index Only Scan
+-- As ExecutionList. Index: executions_workflow_actor_set. EXPLAIN: as there, with Limit 201 (rows=21 loops=42) -> Index Only Scan
 -- executions_workflow_actor_set (workflow_id = $1 AND actor = $2 AND source = … AND status = … AND id >= … AND id < …) hit=177; 1.3 ms.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,

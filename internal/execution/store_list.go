@@ -54,7 +54,6 @@ func (s *Store) listRows(ctx context.Context, p ListParams) ([]dbsqlc.ExecutionL
 	first, below := p.idRange()
 	lim := int32(p.Limit)
 	sources, statuses := p.set()
-	filtered := len(p.Sources)+len(p.Statuses) > 0
 	switch {
 	case p.Actor != "" && p.WorkflowID != nil:
 		rows, err := s.q.ExecutionListOfWorkflowByActor(ctx, dbsqlc.ExecutionListOfWorkflowByActorParams{
@@ -69,25 +68,15 @@ func (s *Store) listRows(ctx context.Context, p ListParams) ([]dbsqlc.ExecutionL
 			OrganizationID: p.OrganizationID, Actor: p.Actor, Sources: sources, Statuses: statuses, First: first, Below: below, Lim: lim,
 		})
 		return listed(rows, func(r dbsqlc.ExecutionListByActorRow) dbsqlc.ExecutionListRow { return dbsqlc.ExecutionListRow(r) }), err
-	case p.WorkflowID != nil && filtered:
-		rows, err := s.q.ExecutionListOfWorkflowBySet(ctx, dbsqlc.ExecutionListOfWorkflowBySetParams{
-			OrganizationID: p.OrganizationID, WorkflowID: *p.WorkflowID, Sources: sources, Statuses: statuses, First: first, Below: below, Lim: lim,
-		})
-		return listed(rows, func(r dbsqlc.ExecutionListOfWorkflowBySetRow) dbsqlc.ExecutionListRow {
-			return dbsqlc.ExecutionListRow(r)
-		}), err
 	case p.WorkflowID != nil:
 		rows, err := s.q.ExecutionListOfWorkflow(ctx, dbsqlc.ExecutionListOfWorkflowParams{
-			OrganizationID: p.OrganizationID, WorkflowID: *p.WorkflowID, First: first, Below: below, Lim: lim,
+			OrganizationID: p.OrganizationID, WorkflowID: *p.WorkflowID, Sources: sources, Statuses: statuses, First: first, Below: below, Lim: lim,
 		})
 		return listed(rows, func(r dbsqlc.ExecutionListOfWorkflowRow) dbsqlc.ExecutionListRow { return dbsqlc.ExecutionListRow(r) }), err
-	case filtered:
-		rows, err := s.q.ExecutionListBySet(ctx, dbsqlc.ExecutionListBySetParams{
+	default:
+		return s.q.ExecutionList(ctx, dbsqlc.ExecutionListParams{
 			OrganizationID: p.OrganizationID, Sources: sources, Statuses: statuses, First: first, Below: below, Lim: lim,
 		})
-		return listed(rows, func(r dbsqlc.ExecutionListBySetRow) dbsqlc.ExecutionListRow { return dbsqlc.ExecutionListRow(r) }), err
-	default:
-		return s.q.ExecutionList(ctx, p.OrganizationID, first, below, lim)
 	}
 }
 

@@ -54,29 +54,29 @@ func listCases(workflow, rare uuid.UUID) map[string]listCase {
 	statuses := func(s ...execution.Status) []execution.Status { return s }
 	sources := func(s ...execution.Source) []execution.Source { return s }
 	after, before := time.UnixMilli(1750000000000+1000), time.UnixMilli(1750000000000+15000)
-	all, one, set, oneSet := "ExecutionList", "ExecutionListOfWorkflow", "ExecutionListBySet", "ExecutionListOfWorkflowBySet"
+	all, one := "ExecutionList", "ExecutionListOfWorkflow"
 	actor, oneActor := "ExecutionListByActor", "ExecutionListOfWorkflowByActor"
 	cases := map[string]listCase{
-		"all":                            {execution.ListParams{}, all, "executions_organization"},
-		"a window of time":               {execution.ListParams{CreatedAfter: &after, CreatedBefore: &before}, all, "executions_organization"},
-		"a workflow":                     {execution.ListParams{WorkflowID: &workflow}, one, "executions_workflow"},
-		"a rare workflow":                {execution.ListParams{WorkflowID: &rare}, one, "executions_workflow"},
-		"a rare workflow, old":           {execution.ListParams{WorkflowID: &rare, CreatedBefore: &before}, one, "executions_workflow"},
-		"a common status":                {execution.ListParams{Statuses: statuses(execution.Completed)}, set, "executions_organization_set"},
-		"a rare status":                  {execution.ListParams{Statuses: statuses(execution.Queued)}, set, "executions_organization_set"},
-		"a status that none has":         {execution.ListParams{Statuses: statuses(execution.Waiting)}, set, "executions_organization_set"},
-		"what is alive":                  {execution.ListParams{Statuses: statuses(execution.Queued, execution.Running, execution.Waiting)}, set, "executions_organization_set"},
-		"what went wrong":                {execution.ListParams{Statuses: statuses(execution.Failed, execution.TimedOut, execution.Canceled)}, set, "executions_organization_set"},
-		"a common source":                {execution.ListParams{Sources: sources(execution.FromAPI)}, set, "executions_organization_set"},
-		"a rare source":                  {execution.ListParams{Sources: sources(execution.FromWebhook)}, set, "executions_organization_set"},
-		"a source that none has":         {execution.ListParams{Sources: sources(execution.FromUI)}, set, "executions_organization_set"},
-		"sources and statuses":           {execution.ListParams{Sources: sources(execution.FromWebhook, execution.FromSchedule), Statuses: statuses(execution.Failed, execution.Queued)}, set, "executions_organization_set"},
-		"a rare source that failed":      {execution.ListParams{Sources: sources(execution.FromWebhook), Statuses: statuses(execution.TimedOut)}, set, "executions_organization_set"},
-		"every source and status":        {execution.ListParams{Sources: execution.Sources(), Statuses: execution.Statuses()}, set, "executions_organization_set"},
-		"a workflow's rare status":       {execution.ListParams{WorkflowID: &workflow, Statuses: statuses(execution.Queued)}, oneSet, "executions_workflow_set"},
-		"a rare workflow's statuses":     {execution.ListParams{WorkflowID: &rare, Statuses: statuses(execution.Completed, execution.Failed)}, oneSet, "executions_workflow_set"},
-		"a workflow's source":            {execution.ListParams{WorkflowID: &workflow, Sources: sources(execution.FromWebhook)}, oneSet, "executions_workflow_set"},
-		"a workflow's set in a window":   {execution.ListParams{WorkflowID: &workflow, Sources: sources(execution.FromSchedule), Statuses: statuses(execution.Completed), CreatedAfter: &after, CreatedBefore: &before}, oneSet, "executions_workflow_set"},
+		"all":                            {execution.ListParams{}, all, "executions_organization_set"},
+		"a window of time":               {execution.ListParams{CreatedAfter: &after, CreatedBefore: &before}, all, "executions_organization_set"},
+		"a workflow":                     {execution.ListParams{WorkflowID: &workflow}, one, "executions_workflow_set"},
+		"a rare workflow":                {execution.ListParams{WorkflowID: &rare}, one, "executions_workflow_set"},
+		"a rare workflow, old":           {execution.ListParams{WorkflowID: &rare, CreatedBefore: &before}, one, "executions_workflow_set"},
+		"a common status":                {execution.ListParams{Statuses: statuses(execution.Completed)}, all, "executions_organization_set"},
+		"a rare status":                  {execution.ListParams{Statuses: statuses(execution.Queued)}, all, "executions_organization_set"},
+		"a status that none has":         {execution.ListParams{Statuses: statuses(execution.Waiting)}, all, "executions_organization_set"},
+		"what is alive":                  {execution.ListParams{Statuses: statuses(execution.Queued, execution.Running, execution.Waiting)}, all, "executions_organization_set"},
+		"what went wrong":                {execution.ListParams{Statuses: statuses(execution.Failed, execution.TimedOut, execution.Canceled)}, all, "executions_organization_set"},
+		"a common source":                {execution.ListParams{Sources: sources(execution.FromAPI)}, all, "executions_organization_set"},
+		"a rare source":                  {execution.ListParams{Sources: sources(execution.FromWebhook)}, all, "executions_organization_set"},
+		"a source that none has":         {execution.ListParams{Sources: sources(execution.FromUI)}, all, "executions_organization_set"},
+		"sources and statuses":           {execution.ListParams{Sources: sources(execution.FromWebhook, execution.FromSchedule), Statuses: statuses(execution.Failed, execution.Queued)}, all, "executions_organization_set"},
+		"a rare source that failed":      {execution.ListParams{Sources: sources(execution.FromWebhook), Statuses: statuses(execution.TimedOut)}, all, "executions_organization_set"},
+		"every source and status":        {execution.ListParams{Sources: execution.Sources(), Statuses: execution.Statuses()}, all, "executions_organization_set"},
+		"a workflow's rare status":       {execution.ListParams{WorkflowID: &workflow, Statuses: statuses(execution.Queued)}, one, "executions_workflow_set"},
+		"a rare workflow's statuses":     {execution.ListParams{WorkflowID: &rare, Statuses: statuses(execution.Completed, execution.Failed)}, one, "executions_workflow_set"},
+		"a workflow's source":            {execution.ListParams{WorkflowID: &workflow, Sources: sources(execution.FromWebhook)}, one, "executions_workflow_set"},
+		"a workflow's set in a window":   {execution.ListParams{WorkflowID: &workflow, Sources: sources(execution.FromSchedule), Statuses: statuses(execution.Completed), CreatedAfter: &after, CreatedBefore: &before}, one, "executions_workflow_set"},
 		"a common actor":                 {execution.ListParams{Actor: "ci"}, actor, "executions_actor_set"},
 		"a rare actor":                   {execution.ListParams{Actor: "ann"}, actor, "executions_actor_set"},
 		"an actor that is nobody":        {execution.ListParams{Actor: "bob"}, actor, "executions_actor_set"},
@@ -101,15 +101,13 @@ func combinations(workflow uuid.UUID, after, before time.Time) map[string]listCa
 	cases := map[string]listCase{}
 	for bits := range 1 << 5 {
 		has := func(bit int) bool { return bits&(1<<bit) != 0 }
-		c := listCase{query: "ExecutionList", index: "executions_organization"}
+		c := listCase{query: "ExecutionList", index: "executions_organization_set"}
 		var name string
 		if has(0) {
 			name, c.p.Statuses = name+" status", []execution.Status{execution.Failed, execution.Queued}
-			c.query, c.index = "ExecutionListBySet", "executions_organization_set"
 		}
 		if has(1) {
 			name, c.p.Sources = name+" source", []execution.Source{execution.FromSchedule, execution.FromWebhook}
-			c.query, c.index = "ExecutionListBySet", "executions_organization_set"
 		}
 		if has(2) {
 			name, c.p.Actor = name+" actor", "cron"

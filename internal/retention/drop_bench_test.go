@@ -47,7 +47,7 @@ func load(b *testing.B, s *testBundle, day time.Time) {
 	pool := pgtest.Open(b, s.url, postgres.Options{MaxConns: 1})
 	pgtest.Exec(b, pool, "SET statement_timeout = 0")
 	pgtest.Exec(b, pool, "SET session_replication_role = replica") // without a look-up per foreign key
-	pgtest.Exec(b, pool, `DROP INDEX executions_organization, executions_workflow, executions_organization_set, executions_workflow_set, executions_actor_set,
+	pgtest.Exec(b, pool, `DROP INDEX executions_organization_set, executions_workflow_set, executions_actor_set,
 		executions_workflow_actor_set`)
 	const ids = `(substr($1::text, 1, 8) || '-0000-7' || substr(md5(n::text), 1, 3) || '-8' || substr(md5(n::text), 4, 3) || '-' || substr(md5(n::text), 7, 12))::uuid`
 	for from := 1; from <= 1_000_000; from += 100_000 {

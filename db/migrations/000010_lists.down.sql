@@ -1,0 +1,10 @@
+DROP INDEX executions_workflow_actor_set;
+DROP INDEX executions_actor_set;
+DROP INDEX executions_workflow_set;
+DROP INDEX executions_organization_set;
+CREATE INDEX executions_organization_set ON executions (organization_id, source, status, id DESC);
+CREATE INDEX executions_workflow_set ON executions (workflow_id, source, status, id DESC);
+CREATE INDEX executions_actor_set ON executions (organization_id, actor, source, status, id DESC);
+CREATE INDEX executions_workflow_actor_set ON executions (workflow_id, actor, source, status, id DESC);
+CREATE INDEX executions_workflow ON executions (workflow_id, id DESC);
+CREATE INDEX executions_organization ON executions (organization_id, id DESC);
