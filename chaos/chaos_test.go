@@ -25,17 +25,17 @@ func chosen(t *testing.T) form {
 	case "", "smoke":
 		return form{
 			name: "smoke", executions: 8, kills: 5, live: 6, workflows: 6, workers: 2, serves: 1, gap: 700 * time.Millisecond, limit: 4 * time.Minute,
-			shape: plan.Shape{Nodes: 4, Duration: 2 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true},
+			shape: plan.Shape{Nodes: 4, Duration: 2 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true, Files: true},
 		}
 	case "short":
 		return form{
 			name: "short", executions: 50, kills: 30, live: 10, workflows: 20, workers: 3, serves: 2, gap: 1200 * time.Millisecond, limit: 5 * time.Minute,
-			shape: plan.Shape{Nodes: 6, Duration: 4 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true},
+			shape: plan.Shape{Nodes: 6, Duration: 4 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true, Files: true},
 		}
 	case "long":
 		return form{
 			name: "long", executions: 200, kills: *killsFlag, live: 14, workflows: 60, workers: 4, serves: 2, gap: 450 * time.Millisecond, limit: 12 * time.Hour,
-			shape: plan.Shape{Nodes: 7, Duration: 6 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true}, smallDisk: true,
+			shape: plan.Shape{Nodes: 7, Duration: 6 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true, Files: true}, smallDisk: true,
 		}
 	}
 	t.Fatalf("there is no form %q", name)

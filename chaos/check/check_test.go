@@ -29,6 +29,7 @@ func plants() map[string]plant {
 	all := plantsInNodes()
 	maps.Copy(all, plantsInFans())
 	maps.Copy(all, plantsInChildren())
+	maps.Copy(all, plantsInFiles())
 	maps.Copy(all, plantsInData())
 	maps.Copy(all, plantsOfNothing())
 	return all
@@ -127,6 +128,43 @@ func plantsInChildren() map[string]plant {
 		"a child that was canceled alone":     {rule: "cancel", sql: canceled},
 		"a node that has run nothing":         {rule: "children", sql: "DELETE FROM executions" + of},
 		"a canceled child that went for well": {rule: "children", sql: canceled},
+	}
+}
+
+func plantsInFiles() map[string]plant {
+	const (
+		file   = " WHERE execution_id = $1 AND path = 'b/a1'"
+		chunks = " WHERE artifact_id = (SELECT id FROM artifacts" + file + ") AND number = 0"
+	)
+	word := func(word string) func(*history, *check.Evidence) {
+		return func(h *history, e *check.Evidence) {
+			for i, n := range e.Notes[h.id] {
+				if n.Word == "found=c1," {
+					e.Notes[h.id][i].Word = word
+				}
+			}
+		}
+	}
+	return map[string]plant{
+		"an artifact is missing":              {rule: "artifacts", sql: "DELETE FROM artifacts" + file},
+		"an artifact was never complete":      {rule: "artifacts", sql: "UPDATE artifacts SET state = 'stored'" + file},
+		"an artifact that nobody left":        {rule: "artifacts", sql: "UPDATE artifacts SET path = 'else'" + file},
+		"an artifact of another node run":     {rule: "artifacts", sql: "UPDATE artifacts SET node_run_id = (SELECT id FROM node_runs WHERE execution_id = $1 AND node_key = 'steady')" + file},
+		"an artifact of nobody":               {rule: "artifacts", sql: "UPDATE artifacts SET node_run_id = gen_random_uuid()" + file},
+		"an artifact that lacks a chunk":      {rule: "artifacts", sql: "DELETE FROM artifact_chunks" + chunks},
+		"an artifact with another byte":       {rule: "artifacts", sql: "UPDATE artifact_chunks SET data = set_byte(data, 0, 65)" + chunks},
+		"an artifact with another hash":       {rule: "artifacts", sql: "UPDATE artifacts SET sha256 = sha256('else')" + file},
+		"an artifact that was cut":            {rule: "artifacts", sql: "UPDATE artifacts a SET size = length(c.data), sha256 = sha256(c.data) FROM artifact_chunks c WHERE a.execution_id = $1 AND a.path = 'a0' AND c.artifact_id = a.id AND c.number = 0"},
+		"a checkpoint is missing":             {rule: "checkpoints", sql: "DELETE FROM artifacts WHERE execution_id = $1 AND path = 'c2'"},
+		"a checkpoint that was cut":           {rule: "checkpoints", sql: "UPDATE artifacts SET size = 1 WHERE execution_id = $1 AND path = 'c1'"},
+		"a checkpoint that nobody made":       {rule: "checkpoints", sql: "UPDATE artifacts SET path = 'c3' WHERE execution_id = $1 AND path = 'c1'"},
+		"a checkpoint of nobody":              {rule: "checkpoints", sql: "UPDATE artifacts SET node_run_id = gen_random_uuid() WHERE execution_id = $1 AND path = 'c1'"},
+		"an old checkpoint in place of a new": {rule: "checkpoints", sql: "UPDATE artifacts SET checkpoint = 1 WHERE execution_id = $1 AND path = 'c1'"},
+		"a checkpoint was not restored":       {rule: "restored", see: word("found=")},
+		"another checkpoint was restored":     {rule: "restored", see: word("found=c2,")},
+		"a checkpoint was lost with its attempt": {
+			rule: "restored", sql: "UPDATE execution_events SET data = '{\"name\":\"c2\",\"number\":1}' WHERE execution_id = $1 AND type = 'checkpoint' AND data->>'number' = '1'",
+		},
 	}
 }
 
@@ -286,6 +324,7 @@ func workflow() *plan.Workflow {
 			{Key: "patient", Kind: plan.Set, Needs: []string{"repeat"}, Fan: plan.Fan{Rows: 1, Columns: 2, MaxParallel: 2, Patient: true}},
 			{Key: "set", Kind: plan.Set, Needs: []string{"steady", "approval", "wait", "patient"}},
 			{Key: "call", Kind: plan.Call, Calls: "chaos-2"},
+			{Key: "files", Kind: plan.Steady, Lines: 4, Saves: 2, Leaves: []plan.File{{Path: "a0", Size: 100}, {Path: "b/a1", Size: 7}}},
 			{Key: "report", Kind: plan.Steady, Lines: 2, Always: true, Needs: []string{"broken"}},
 		},
 	}
@@ -342,9 +381,45 @@ VALUES (gen_random_uuid(), $1, 'worker', 'w', 'secret.read', $2, 'CHAOS_TOKEN', 
 	h.nodeRun(at{"patient", 1, 1}, "completed", `{"value":"repeat-1-0-1-14;r0c1"}`, "", nil)
 	h.other("set", "completed", `{"value":"steady-4-2;true;completed;repeat-1-0-1-14;r0c0+repeat-1-0-1-14;r0c1;"}`)
 	h.called(organization)
+	h.left()
 	h.ran("report", 1, "completed", 0)
 	h.event("node.started", "{}")
 	return h
+}
+
+// left adds an attempt that was lost after its first checkpoint, and one that was given it, and has left all.
+func (h *history) left() {
+	planned := h.workflow.Node("files")
+	first := h.nodeRun(at{"files", 0, 1}, "interrupted", `{}`, "interrupted", nil)
+	h.eventOf(first, "node.started", "{}")
+	h.noted("files", 0, 1, "begin", "found=")
+	h.eventOf(first, "checkpoint", `{"name":"c1","number":1}`)
+	h.noted("files", 0, 2, "begin", "found=c1,")
+	exit := 0
+	second := h.nodeRun(at{"files", 0, 2}, "completed", `{"value":"`+planned.Value(0)+`"}`, "", &exit)
+	stdout, stderr := planned.Output(0)
+	h.chunk(second, "stdout", stdout)
+	h.chunk(second, "stderr", stderr)
+	h.eventOf(second, "node.started", "{}")
+	for i := range 2 {
+		name, content := planned.Checkpoint(0, i+1)
+		h.eventOf(second, "checkpoint", fmt.Sprintf(`{"name":%q,"number":%d}`, name, i+2))
+		h.file(second, i+2, name, content)
+	}
+	for _, f := range planned.Leaves {
+		h.file(second, 0, f.Path, planned.Content(0, f))
+	}
+	h.noted("files", 0, 2, "end")
+}
+
+// file adds a file of two chunks.
+func (h *history) file(nodeRun uuid.UUID, checkpoint int, path string, content []byte) {
+	id := uuid.New()
+	pgtest.Exec(h.t, h.pool, `INSERT INTO artifacts (id, execution_id, node_run_id, checkpoint, path, executable, size, sha256, state)
+VALUES ($1, $2, $3, $4, $5, false, length($6::bytea), sha256($6::bytea), 'complete')`, id, h.id, nodeRun, checkpoint, path, content)
+	for number, part := range [][]byte{content[:len(content)/2], content[len(content)/2:]} {
+		pgtest.Exec(h.t, h.pool, "INSERT INTO artifact_chunks (day, artifact_id, number, data) VALUES (execution_day($1), $2, $3, $4)", h.id, id, number, part)
+	}
 }
 
 // called adds the node run of call, and what it has run.
@@ -360,6 +435,11 @@ VALUES ($1, $2, $3, 1, 1, 'completed', 'execution', 1, now(), now(), now(), now(
 	pgtest.Exec(h.t, h.pool, `INSERT INTO execution_data (execution_id, inputs, outputs) VALUES ($1, '{}', '{"result":"completed"}')`, h.child)
 	pgtest.Exec(h.t, h.pool, `INSERT INTO node_runs (id, execution_id, node_key, status, outputs, started_at, finished_at)
 VALUES (gen_random_uuid(), $1, 'pause', 'completed', '{}', now(), now() + interval '5 minutes')`, h.child)
+}
+
+func (h *history) eventOf(nodeRun uuid.UUID, kind, data string) {
+	h.event(kind, data)
+	pgtest.Exec(h.t, h.pool, "UPDATE execution_events SET node_run_id = $1 WHERE execution_id = $2 AND seq = $3", nodeRun, h.id, h.seq)
 }
 
 func (h *history) event(kind, data string) {

@@ -46,7 +46,7 @@ type Note struct {
 	Node    string
 	Index   int
 	Attempt int
-	Word    string // begin or end
+	Word    string // begin, end, or found= and the checkpoints that it was given
 	At      time.Time
 }
 

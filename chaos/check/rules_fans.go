@@ -26,7 +26,7 @@ func (e *Evidence) spans(x *Execution) map[string][]span {
 		r := run{note.instance(), note.Attempt}
 		if note.Word == "begin" {
 			begun[r] = note.At
-		} else if begin, ok := begun[r]; ok {
+		} else if begin, ok := begun[r]; ok && note.Word == "end" {
 			all[note.Node] = append(all[note.Node], span{r.instance, begin, note.At})
 		}
 	}

@@ -37,9 +37,10 @@ func repeated(e *Evidence, say func(string, ...any)) {
 	for _, x := range e.World.Executions {
 		begun, ended := map[run]int{}, map[run]int{}
 		for _, note := range e.Notes[x.ID] {
-			if note.Word == "begin" {
+			switch note.Word {
+			case "begin":
 				begun[run{note.instance(), note.Attempt}]++
-			} else {
+			case "end":
 				ended[run{note.instance(), note.Attempt}]++
 			}
 		}

@@ -43,6 +43,18 @@ type Execution struct {
 	Events     []Event    // by sequence
 	Chunks     []Chunk    // by sequence
 	Reads      []Read
+	Files      []File
+}
+
+// File is an artifact or a file of a checkpoint that is complete.
+type File struct {
+	NodeRunID  uuid.UUID
+	Checkpoint int // its number; 0 for an artifact
+	Path       string
+	Size       int64
+	SHA256     []byte
+	Content    []byte // the SHA-256 of the bytes that are there
+	There      int64  // how many they are
 }
 
 // Failure is the code of an error; empty without one.
@@ -101,7 +113,7 @@ func Load(ctx context.Context, pool *pgxpool.Pool) (*World, error) {
 	w := &World{Executions: map[uuid.UUID]*Execution{}}
 	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		for _, load := range []func(context.Context, pgx.Tx) error{
-			w.loadExecutions, w.loadNodeRuns, w.loadEvents, w.loadChunks, w.loadReads, w.loadSandboxes, w.loadQueued, w.loadCrowds,
+			w.loadExecutions, w.loadNodeRuns, w.loadEvents, w.loadChunks, w.loadReads, w.loadFiles, w.loadSandboxes, w.loadQueued, w.loadCrowds,
 		} {
 			if err := load(ctx, tx); err != nil {
 				return err
@@ -191,6 +203,23 @@ func (w *World) loadReads(ctx context.Context, tx pgx.Tx) error {
 		err := rows.Scan(&execution, &read.Claim, &read.Key)
 		if e := w.Executions[execution]; e != nil {
 			e.Reads = append(e.Reads, read)
+		}
+		return err
+	})
+}
+
+func (w *World) loadFiles(ctx context.Context, tx pgx.Tx) error {
+	const sql = `
+SELECT a.execution_id, a.node_run_id, a.checkpoint, a.path, a.size, a.sha256, sha256(COALESCE(c.content, '')), COALESCE(octet_length(c.content), 0)
+FROM artifacts a LEFT JOIN LATERAL (
+    SELECT string_agg(data, '' ORDER BY number) AS content FROM artifact_chunks c WHERE c.day = execution_day(a.execution_id) AND c.artifact_id = a.id) AS c ON true
+WHERE a.state = 'complete' ORDER BY a.execution_id, a.node_run_id, a.checkpoint, a.path`
+	return each(ctx, tx, sql, func(rows pgx.Rows) error {
+		var execution uuid.UUID
+		var f File
+		err := rows.Scan(&execution, &f.NodeRunID, &f.Checkpoint, &f.Path, &f.Size, &f.SHA256, &f.Content, &f.There)
+		if e := w.Executions[execution]; e != nil {
+			e.Files = append(e.Files, f)
 		}
 		return err
 	})

@@ -83,6 +83,9 @@ type Node struct {
 	For     time.Duration // of a Wait
 	Calls   string        // of a Call: the slug of the workflow
 
+	Leaves []File // artifacts that each run of the command leaves, before it ends
+	Saves  int    // checkpoints that each run makes on the way
+
 	Fan Fan
 }
 
@@ -96,6 +99,8 @@ type Shape struct {
 	Groups bool
 	// Fans has some nodes run more than once, by a matrix or a repeat.
 	Fans bool
+	// Files has some commands leave artifacts and checkpoints.
+	Files bool
 	// Calls has some nodes run workflows of lower numbers. One that calls is in no group, so that none is refused to what it calls.
 	Calls bool
 }
@@ -232,6 +237,9 @@ func (g generator) node(i int, w *Workflow) Node {
 	if times := n.Fan.Count(); times > 1 {
 		n.Lines = max(1, n.Lines*min(n.Fan.Parallel(), times)/times)
 		n.FailsAt = g.IntN(times)
+	}
+	if g.shape.Files {
+		g.files(&n)
 	}
 	return n
 }

@@ -18,17 +18,20 @@ import (
 )
 
 func shape() plan.Shape {
-	return plan.Shape{Nodes: 7, Duration: 3 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true}
+	return plan.Shape{Nodes: 7, Duration: 3 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true, Files: true}
 }
 
 func TestSeedsMakeWorkflows(t *testing.T) {
 	t.Parallel()
 	kinds, depths := map[plan.Kind]int{}, map[int]int{}
+	leave, save := 0, 0
 	secrets, matrices, repeats, conflicts := 0, 0, 0, map[plan.Conflict]int{}
 	for n := range 400 {
 		w := plan.New(7, n, shape())
 		for i := range w.Nodes {
 			kinds[w.Nodes[i].Kind]++
+			leave += len(w.Nodes[i].Leaves)
+			save += w.Nodes[i].Checkpoints()
 			if w.Nodes[i].Fan.Matrix() {
 				matrices++
 			} else if w.Nodes[i].Fan.Fans() {
@@ -71,6 +74,9 @@ func TestSeedsMakeWorkflows(t *testing.T) {
 	if depths[1] == 0 || depths[2] == 0 || len(depths) != 3 {
 		t.Errorf("the depths of calls are %v", depths)
 	}
+	if leave == 0 || save == 0 {
+		t.Errorf("there are %d artifacts and %d checkpoints", leave, save)
+	}
 	if secrets == 0 || matrices == 0 || repeats == 0 {
 		t.Errorf("%d nodes print a secret, %d have a matrix and %d a repeat", secrets, matrices, repeats)
 	}
@@ -97,14 +103,17 @@ func TestCommandsWriteWhatIsExpected(t *testing.T) {
 		codes []int // of one run after the other in one workspace
 		index int   // of all
 	}{
-		"steady":             {plan.Node{Kind: plan.Steady, Lines: 7, Padding: 3, Pause: time.Millisecond}, []int{0}, 0},
-		"burst":              {plan.Node{Kind: plan.Burst, Lines: 700, Padding: 80}, []int{0}, 0},
-		"odd":                {plan.Node{Kind: plan.Odd, Lines: 3}, []int{0}, 0},
-		"secret":             {plan.Node{Kind: plan.Steady, Lines: 1, Secret: true}, []int{0}, 0},
-		"flaky":              {plan.Node{Kind: plan.Flaky, Lines: 1, Fails: 2, ExitCode: 9}, []int{9, 9, 0}, 0},
-		"broken":             {plan.Node{Kind: plan.Broken, Lines: 1, ExitCode: 5}, []int{5}, 0},
-		"full":               {plan.Node{Kind: plan.Full, Lines: 1}, []int{28}, 0},
-		"matrix":             {plan.Node{Kind: plan.Steady, Lines: 3, Fan: plan.Fan{Rows: 2, Columns: 3, MaxParallel: 1}}, []int{0}, 4},
+		"steady": {plan.Node{Kind: plan.Steady, Lines: 7, Padding: 3, Pause: time.Millisecond}, []int{0}, 0},
+		"burst":  {plan.Node{Kind: plan.Burst, Lines: 700, Padding: 80}, []int{0}, 0},
+		"odd":    {plan.Node{Kind: plan.Odd, Lines: 3}, []int{0}, 0},
+		"secret": {plan.Node{Kind: plan.Steady, Lines: 1, Secret: true}, []int{0}, 0},
+		"flaky":  {plan.Node{Kind: plan.Flaky, Lines: 1, Fails: 2, ExitCode: 9}, []int{9, 9, 0}, 0},
+		"broken": {plan.Node{Kind: plan.Broken, Lines: 1, ExitCode: 5}, []int{5}, 0},
+		"full":   {plan.Node{Kind: plan.Full, Lines: 1}, []int{28}, 0},
+		"matrix": {plan.Node{Kind: plan.Steady, Lines: 3, Fan: plan.Fan{Rows: 2, Columns: 3, MaxParallel: 1}}, []int{0}, 4},
+		"files": {plan.Node{
+			Kind: plan.Steady, Lines: 7, Saves: 3, Leaves: []plan.File{{"a0", 1_500_000}, {"some/where/a1", 7}, {"a2", 0}}, Fan: plan.Fan{Rows: 2, Columns: 1, MaxParallel: 1},
+		}, []int{0}, 1},
 		"repeat":             {plan.Node{Kind: plan.Flaky, Lines: 1, Fails: 1, ExitCode: 2, Fan: plan.Fan{Times: 9, Until: -1}}, []int{2, 0}, 3},
 		"the broken one":     {plan.Node{Kind: plan.Broken, Lines: 1, ExitCode: 5, FailsAt: 1, Fan: plan.Fan{Times: 3, Until: 2}}, []int{5}, 1},
 		"not the broken one": {plan.Node{Kind: plan.Broken, Lines: 1, ExitCode: 5, FailsAt: 1, Fan: plan.Fan{Times: 3, Until: 2}}, []int{0}, 0},
@@ -115,12 +124,16 @@ func TestCommandsWriteWhatIsExpected(t *testing.T) {
 			node.Key = "n0"
 			ledger, dir := t.TempDir(), t.TempDir()
 			out, stderr := node.Output(c.index)
+			if err := os.Mkdir(filepath.Join(dir, "checkpoints"), 0o700); err != nil {
+				t.Fatal(err)
+			}
 			for i, code := range c.codes {
 				_ = os.Remove(filepath.Join(dir, "output")) // there is none at first
 				cmd := exec.CommandContext(t.Context(), bash, "-eo", "pipefail", "-c", scriptOf(t, node))
 				cmd.Dir = dir
 				cmd.Env = []string{
 					"PATH=/usr/bin:/bin", "FOUNDRY_NODE=n0", "FOUNDRY_INDEX=" + strconv.Itoa(c.index), "FOUNDRY_ATTEMPT=1", "FOUNDRY_EXECUTION_ID=e", "CHAOS_LEDGER=" + ledger,
+					"FOUNDRY_ARTIFACTS=" + filepath.Join(dir, "artifacts"), "FOUNDRY_CHECKPOINTS=" + filepath.Join(dir, "checkpoints"),
 					"FOUNDRY_OUTPUT=" + filepath.Join(dir, "output"), plan.SecretKey + "=" + plan.Masked,
 					"LABEL=" + node.Label(c.index),
 				}
@@ -142,6 +155,19 @@ func TestCommandsWriteWhatIsExpected(t *testing.T) {
 				output, _ := os.ReadFile(filepath.Join(dir, "output")) // empty without one
 				if want := "value=" + node.Value(c.index) + "\n"; (string(output) == want) != (code == 0) {
 					t.Errorf("outputs %q", output)
+				}
+			}
+			wants := map[string][]byte{}
+			for _, f := range node.Leaves {
+				wants["artifacts/"+f.Path] = node.Content(c.index, f)
+			}
+			for i := range node.Checkpoints() {
+				name, content := node.Checkpoint(c.index, i+1)
+				wants["checkpoints/"+name] = content
+			}
+			for name, want := range wants {
+				if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s has %d bytes, want %d (%v)", name, len(got), len(want), err)
 				}
 			}
 			notes, err := os.ReadFile(filepath.Join(ledger, "e"))

@@ -107,6 +107,7 @@ func (n *Node) script() string {
 	var s strings.Builder
 	s.WriteString(`note() { printf '%s %s %s %s %s\n' "$FOUNDRY_NODE" "$FOUNDRY_INDEX" "$FOUNDRY_ATTEMPT" "$1" "$EPOCHREALTIME" >> "$CHAOS_LEDGER/$FOUNDRY_EXECUTION_ID"; }` + "\n")
 	s.WriteString(`keep() { until printf '%s\n' "$1" 2>/dev/null >> "$2"; do sleep 0.1; done; }` + "\nnote begin\n")
+	n.writeFunctions(&s)
 	if n.Secret {
 		fmt.Fprintf(&s, "printf 'the token is %%s.\\n' \"$%s\"\n", SecretKey)
 	}
@@ -119,8 +120,10 @@ func (n *Node) script() string {
 		if n.Pause > 0 {
 			fmt.Fprintf(&s, "  sleep %g\n", n.Pause.Seconds())
 		}
+		n.writeSave(&s)
 		s.WriteString("done\n")
 	}
+	n.writeLeaves(&s)
 	switch n.Kind {
 	case Stuck:
 		s.WriteString("while :; do sleep 1; done\n")
