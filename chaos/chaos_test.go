@@ -29,7 +29,7 @@ func chosen(t *testing.T) form {
 		}
 	case "short":
 		return form{
-			name: "short", executions: 50, kills: 30, live: 10, workflows: 20, workers: 3, serves: 2, gap: 1200 * time.Millisecond, limit: 5 * time.Minute,
+			name: "short", executions: 50, kills: 30, live: 10, workflows: 20, workers: 3, serves: 2, gap: 1200 * time.Millisecond, limit: 6 * time.Minute,
 			shape: plan.Shape{Nodes: 6, Duration: 4 * time.Second, Parking: true, Groups: true, Fans: true, Calls: true, Files: true},
 		}
 	case "long":

@@ -115,8 +115,8 @@ func (r *run) summary(took time.Duration) string {
 		fmt.Fprintf(&b, "  drains took up to %s\n", slices.Max(r.count.drains).Round(time.Millisecond))
 	}
 	fmt.Fprintf(&b, "  %d cancels and %d decisions were accepted, %d executions refused\n", r.count.cancels, r.count.decisions, r.count.refusals)
-	fmt.Fprintf(&b, "  %d node runs of matrices, %d of repeats; %d executions that nodes ran, %d of them canceled\n",
-		r.fanned.matrices, r.fanned.repeats, r.fanned.children, r.fanned.canceled)
+	fmt.Fprintf(&b, "  %d node runs of matrices, %d of repeats; %d executions that nodes ran, %d of them canceled; %d artifacts and %d checkpoints\n",
+		r.fanned.matrices, r.fanned.repeats, r.fanned.children, r.fanned.canceled, r.fanned.artifacts, r.fanned.checkpoints)
 	for _, crowd := range r.crowds {
 		fmt.Fprintf(&b, "  in %s there were up to %d at a time\n", crowd.Group, crowd.Most)
 	}
@@ -126,9 +126,9 @@ func (r *run) summary(took time.Duration) string {
 	return b.String()
 }
 
-// fanned is how wide a run was: node runs, and executions that nodes ran.
+// fanned is how wide a run was: node runs, executions that nodes ran, and files.
 type fanned struct {
-	matrices, repeats, children, canceled int
+	matrices, repeats, children, canceled, artifacts, checkpoints int
 }
 
 func (f *fanned) add(r *run, x *check.Execution) {
@@ -139,6 +139,13 @@ func (f *fanned) add(r *run, x *check.Execution) {
 			f.matrices++
 		default:
 			f.repeats++
+		}
+	}
+	for _, file := range x.Files {
+		if file.Checkpoint > 0 {
+			f.checkpoints++
+		} else {
+			f.artifacts++
 		}
 	}
 	if x.Parent != nil {

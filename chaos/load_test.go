@@ -20,7 +20,7 @@ func (r *run) enqueue(ctx context.Context) int {
 	random := rand.New(rand.NewPCG(r.seed, 1))
 	n := 0
 	for ctx.Err() == nil {
-		live, err := get[int](ctx, r.cluster, "SELECT count(*) FROM executions WHERE finished_at IS NULL")
+		live, err := get[int](ctx, r.cluster, "SELECT count(*) FROM executions WHERE finished_at IS NULL AND parent_execution_id IS NULL")
 		if err == nil {
 			for ; live < r.form.live && ctx.Err() == nil; live++ {
 				r.queueOne(ctx, n, random)

@@ -33,7 +33,7 @@ type form struct {
 	name       string
 	executions int // at least
 	kills      int // at least
-	live       int // executions at a time, at most
+	live       int // executions at a time, at most, beside those that nodes run
 	workflows  int
 	shape      plan.Shape
 	workers    int
