@@ -5,14 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 
 	"foundry/internal/errs"
@@ -26,38 +23,6 @@ import (
 	"foundry/internal/workflow"
 )
 
-// overlapSQL is, for each group, the most executions that were claimed and had not ended at one instant. The time of an event is that of its
-// insertion: a claim's is read after the statement has seen the queue row, so after the commit that has put it there, and an end's before the
-// commit that makes room. So two intervals overlap only where two executions had begun and not ended.
-const overlapSQL = `
-WITH steps AS (
-    SELECT e.concurrency_group AS name, min(v.time) AS at, 1 AS step
-    FROM executions e JOIN execution_events v ON v.execution_id = e.id WHERE v.type = 'execution.claimed' GROUP BY e.id
-    UNION ALL
-    SELECT e.concurrency_group, v.time, -1
-    FROM executions e JOIN execution_events v ON v.execution_id = e.id AND v.seq = e.last_seq WHERE e.finished_at IS NOT NULL AND e.claimed_at IS NOT NULL
-), running AS (
-    SELECT name, sum(step) OVER (PARTITION BY name ORDER BY at, step) AS running FROM steps
-)
-SELECT name, max(running)::int AS most FROM running GROUP BY name`
-
-// overlaps returns the greatest overlap of each group.
-func (b *testBundle) overlaps() map[string]int {
-	b.t.Helper()
-	rows, err := b.pool.Query(b.t.Context(), overlapSQL)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	most, name, n := map[string]int{}, "", 0
-	if _, err := pgx.ForEachRow(rows, []any{&name, &n}, func() error {
-		most[name] = n
-		return nil
-	}); err != nil {
-		b.t.Fatal(err)
-	}
-	return most
-}
-
 func (b *testBundle) enter(ctx context.Context, name string, limit int, onConflict workflow.OnConflict) uuid.UUID {
 	b.t.Helper()
 	q, err := b.queue.Enqueue(ctx, queue.Request{
@@ -68,150 +33,6 @@ func (b *testBundle) enter(ctx context.Context, name string, limit int, onConfli
 		b.t.Error(err)
 	}
 	return q.ID
-}
-
-// crew is worker processes as far as the database sees them: each has its own connections, claims and journal.
-type crew struct {
-	*testBundle
-	left atomic.Int64 // executions that have not ended
-}
-
-func (c *crew) worker(ctx context.Context) {
-	pool := pgtest.Open(c.t, c.url, postgres.Options{MaxConns: 3}) //nolint:contextcheck // closed with the test
-	store := queue.NewStore(pool, postgres.NewNotifier(pool, zerolog.Nop()))
-	j := c.startOn(pool, nil) //nolint:contextcheck // stopped with the test
-	id := execution.NewID()
-	if err := store.Join(ctx, queue.Worker{ID: id, Host: "crew", PID: 1, Version: "test", Slots: 20, Lease: time.Hour}); err != nil {
-		c.t.Error(err)
-	}
-	slots := make(chan struct{}, 20)
-	var engines sync.WaitGroup
-	defer engines.Wait()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for c.left.Load() > 0 {
-		claimed, err := store.Claim(ctx, id, cap(slots)-len(slots))
-		if err != nil {
-			c.t.Error(err)
-			return
-		}
-		for _, x := range claimed {
-			slots <- struct{}{}
-			engines.Go(func() {
-				defer func() { <-slots }()
-				if err := c.drive(ctx, store, j, x); err != nil {
-					c.t.Error(err)
-				}
-			})
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// drive begins an execution and ends it, or gives it back, or parks it for a moment.
-func (c *crew) drive(ctx context.Context, store *queue.Store, j *running, x queue.Claimed) error {
-	begin := &journal.Entry{ExecutionID: x.ID, Claim: x.Claim, Started: true, Records: []journal.Record{{Type: event.ExecutionStarted}}}
-	if _, err := j.Commit(ctx, begin); err != nil {
-		return err
-	}
-	switch rand.IntN(10) {
-	case 0:
-		return store.Release(ctx, x.ID, x.Claim, "Another one is to go on.")
-	case 1:
-		due := time.Millisecond
-		_, err := j.Commit(ctx, &journal.Entry{
-			ExecutionID: x.ID, Claim: x.Claim, Signal: x.Facts.Signal, Records: []journal.Record{{Type: event.ExecutionWaiting}},
-			Park: &journal.Park{DueIn: &due, Reason: "wait"},
-		})
-		return err
-	}
-	end := completed(x.ID)
-	end.Claim = x.Claim
-	_, err := j.Commit(ctx, end)
-	if err == nil {
-		c.left.Add(-1)
-	}
-	return err
-}
-
-// TestGroupsNeverExceedTheirLimit is a target of issue 5: 8 workers, 5,000 executions in groups of limit 1 to 3.
-func TestGroupsNeverExceedTheirLimit(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	const workers, executions, groups = 8, 5000, 90
-	limits := map[string]int{}
-	for n := range groups {
-		limits[fmt.Sprintf("group %d", n)] = 1 + n%3
-	}
-	c := &crew{testBundle: b}
-	c.left.Store(executions)
-	var all sync.WaitGroup
-	for range workers {
-		all.Go(func() { c.worker(t.Context()) })
-	}
-	for part := range 4 {
-		all.Go(func() {
-			for n := part; n < executions; n += 4 {
-				group := fmt.Sprintf("group %d", rand.IntN(groups))
-				b.enter(t.Context(), group, limits[group], workflow.ConflictQueue)
-			}
-		})
-	}
-	timers, stop := context.WithCancel(t.Context())
-	var loop sync.WaitGroup
-	loop.Go(func() {
-		tick := time.NewTicker(10 * time.Millisecond)
-		defer tick.Stop()
-		for timers.Err() == nil {
-			<-tick.C
-			if _, err := b.queue.UnparkDue(timers); err != nil && timers.Err() == nil {
-				t.Error(err)
-			}
-		}
-	})
-	all.Wait()
-	stop()
-	loop.Wait()
-	b.check()
-
-	reached := map[int]bool{}
-	for name, most := range b.overlaps() {
-		if most > limits[name] {
-			t.Errorf("%s: %d at once, and the limit is %d", name, most, limits[name])
-		}
-		reached[limits[name]] = reached[limits[name]] || most == limits[name]
-	}
-	if !reached[1] || !reached[2] || !reached[3] {
-		t.Errorf("limits that were reached: %v; there was no contention", reached)
-	}
-	if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM executions WHERE status = 'completed'"); n != executions {
-		t.Errorf("%d have completed", n)
-	}
-	if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM concurrency_slots"); n != 0 {
-		t.Errorf("%d slots are left", n)
-	}
-
-	// The check finds what it is for: a slot that was lost lets a second one in.
-	j := b.start()
-	first, second := b.enter(t.Context(), "planted", 1, workflow.ConflictQueue), b.enter(t.Context(), "planted", 1, workflow.ConflictQueue)
-	b.claimAll(1)
-	if most := b.overlaps()["planted"]; most != 1 {
-		t.Fatalf("%d at once before anything is wrong", most)
-	}
-	pgtest.Exec(t, b.pool, "DELETE FROM concurrency_slots WHERE execution_id = $1", first)
-	if err := b.queue.FreeGroups(t.Context(), []uuid.UUID{queue.GroupID(b.org, "planted")}, nil); err != nil {
-		t.Fatal(err)
-	}
-	b.claimAll(1)
-	j.commit(t, completed(first))
-	j.commit(t, completed(second))
-	if most := b.overlaps()["planted"]; most != 2 {
-		t.Errorf("the check sees %d at once where there were 2", most)
-	}
 }
 
 // claimAll claims what is ready, which are to be n.
