@@ -66,7 +66,7 @@ func (b *bencher) ceilingRun(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer b.drop(name)
+	defer b.drop(ctx, name)
 	defer pool.Close()
 	if err := postgres.Migrate(ctx, b.server.URL(name)); err != nil {
 		return err

@@ -28,8 +28,8 @@ type bencher struct {
 	data   string // the server's directory
 	report *report
 
-	riverRates []float64 // insert+work, one a run
-	riverRate  float64   // their median; 0: River was not measured
+	riverRate     float64 // jobs inserted and worked a second, the median; 0: River was not measured
+	riverWorkRate float64 // jobs worked from a full queue
 }
 
 // serverSettings are those of the anchors (README.md). Everything else is PostgreSQL's default.
@@ -51,7 +51,7 @@ func newBencher(ctx context.Context, o options) (*bencher, error) {
 	}
 	b := &bencher{options: o, dir: dir, binary: filepath.Join(dir, "foundry"), report: newReport()}
 	if err := b.begin(ctx); err != nil {
-		b.close()
+		b.close(ctx)
 		return nil, err
 	}
 	return b, nil
@@ -122,13 +122,13 @@ func (b *bencher) postmaster() (int, error) {
 	return strconv.Atoi(string(first))
 }
 
-func (b *bencher) close() {
+func (b *bencher) close(ctx context.Context) {
 	if b.server != nil {
 		if err := b.server.Close(); err != nil {
 			b.progress("stopping PostgreSQL: %v", err)
 		}
 		pid := filepath.Join(b.data, "postmaster.pid")
-		_ = until(context.Background(), time.Minute, func(context.Context) (bool, error) {
+		_ = until(context.WithoutCancel(ctx), time.Minute, func(context.Context) (bool, error) {
 			_, err := os.Stat(pid)
 			return b.data == "" || errors.Is(err, os.ErrNotExist), nil
 		})
@@ -176,8 +176,8 @@ func (b *bencher) database(ctx context.Context, name string, conns int) (*pgxpoo
 	return postgres.Open(ctx, b.server.URL(name), postgres.Options{Name: "bench", MaxConns: conns})
 }
 
-func (b *bencher) drop(name string) {
-	ctx := context.Background()
+func (b *bencher) drop(ctx context.Context, name string) {
+	ctx = context.WithoutCancel(ctx)
 	admin, err := pgx.Connect(ctx, b.server.URL("postgres"))
 	if err != nil {
 		b.progress("dropping %s: %v", name, err)

@@ -33,7 +33,7 @@ func history(ctx context.Context, b *bencher) error {
 	if err != nil {
 		return err
 	}
-	defer in.close()
+	defer in.close(ctx)
 	if err := in.push(ctx, "noop", noopSource); err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func fillSlice(ctx context.Context, conn *pgx.Conn, day time.Time, from, to int)
 SELECT ` + id + `, w.organization_id, w.id, 1, -n, CASE WHEN n % 10 = 0 THEN 'failed' ELSE 'completed' END, 'api', 'cli', 6, 2, $2, $2, $2, $2, $2
 FROM generate_series($3::int, $4::int) AS n, workflows w WHERE w.slug = 'noop' ORDER BY n`,
 		`INSERT INTO execution_data (execution_id, inputs, outputs) SELECT ` + id + `, '{}', '{}' FROM generate_series($3::int, $4::int) AS n WHERE $2::timestamptz IS NOT NULL`,
-		`INSERT INTO execution_events (day, execution_id, seq, type) SELECT $2::timestamptz::date, ` + id + `, seq, 'warning' FROM generate_series($3::int, $4::int) AS n, generate_series(1, 6) AS seq`,
+		`INSERT INTO execution_events (day, execution_id, seq, type) SELECT $2::timestamptz::date, ` + id + `, seq, 'warning' FROM generate_series($3::int, $4::int) AS n, generate_series(1, 3) AS seq`,
 	} {
 		if _, err := conn.Exec(ctx, statement, first, day.Add(time.Hour), from, to); err != nil {
 			return err

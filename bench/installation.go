@@ -51,7 +51,7 @@ func (b *bencher) install(ctx context.Context, name string) (*installation, erro
 		return nil, err
 	}
 	if err := in.begin(ctx); err != nil {
-		in.close()
+		in.close(ctx)
 		return nil, err
 	}
 	return in, nil
@@ -193,12 +193,12 @@ func (p *process) stop() {
 	_ = p.log.Close()
 }
 
-func (in *installation) close() {
+func (in *installation) close(ctx context.Context) {
 	in.stopProcesses()
 	if in.pool != nil {
 		in.pool.Close()
 	}
-	in.b.drop(in.name)
+	in.b.drop(ctx, in.name)
 }
 
 // stopProcesses ends everything but the database.

@@ -36,7 +36,7 @@ func latency(ctx context.Context, b *bencher) error {
 	if err != nil {
 		return err
 	}
-	defer in.close()
+	defer in.close(ctx)
 	if err := in.startWorker(ctx, 32); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func logIngest(ctx context.Context, b *bencher) error {
 	if err != nil {
 		return err
 	}
-	defer in.close()
+	defer in.close(ctx)
 	if err := in.startWorker(ctx, 32); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	os.Exit(run())
+	os.Exit(run()) //nolint:forbidigo // as in cmd
 }
 
 func run() int {
@@ -142,7 +142,7 @@ func bench(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer b.close(ctx)
 	b.report.machine(ctx, b)
 	var failures []error
 	for _, s := range chosen {
@@ -162,7 +162,7 @@ func bench(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(o.json, append(text, '\n'), 0o644); err != nil { //nolint:gosec // figures are for everybody
+		if err := os.WriteFile(o.json, append(text, '\n'), 0o644); err != nil {
 			return err
 		}
 	}

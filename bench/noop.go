@@ -17,7 +17,8 @@ const (
 	figEnqueue = "enqueue over HTTP, no worker"
 	figNoop1   = "no-op executions over HTTP, 1 worker"
 	figNoop2   = "no-op executions over HTTP, 2 workers"
-	figRatio   = "… of River's insert+work rate, 1 worker"
+	figRatio   = "… as a part of River's jobs inserted and worked"
+	figRatio2  = "… as a part of River's jobs worked from a full queue"
 	figTables  = "tables, per no-op execution"
 	figWAL     = "WAL, per no-op execution"
 
@@ -44,7 +45,7 @@ func (b *bencher) noopEnqueue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer in.close()
+	defer in.close(ctx)
 	if err := in.push(ctx, "noop", noopSource); err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func (b *bencher) noopMeasure(ctx context.Context, workers, number int) error {
 	if err != nil {
 		return err
 	}
-	defer in.close()
+	defer in.close(ctx)
 	for range workers {
 		if err := in.startWorker(ctx, slots); err != nil {
 			return err
@@ -147,6 +148,7 @@ func (b *bencher) reportNoop(workers int, run *noopRun) {
 	b.report.add(figNoop1, "1/s", rate)
 	if b.riverRate > 0 {
 		b.report.add(figRatio, "", rate/b.riverRate)
+		b.report.add(figRatio2, "", rate/b.riverWorkRate)
 	}
 	took := inMilliseconds(run.took)
 	b.report.add("… acknowledged under load, p50", "ms", percentile(took, 50))

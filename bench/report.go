@@ -59,6 +59,16 @@ func (f *figure) take(value float64) {
 	}
 }
 
+// median is that of a figure, 0 of none.
+func (r *report) median(name string) float64 {
+	for _, f := range r.Figures {
+		if f.Name == name {
+			return f.Median
+		}
+	}
+	return 0
+}
+
 // note says something that is no figure.
 func (r *report) note(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"log/slog" //nolint:depguard // River takes one
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +20,12 @@ const (
 	riverCooldown = 2 * time.Millisecond
 	riverPoll     = 20 * time.Millisecond
 	riverWorkers  = 2000
+)
+
+// Figures of River.
+const (
+	figRiver     = "River: jobs inserted one at a time and worked"
+	figRiverWork = "River: jobs worked from a full queue"
 )
 
 type noopArgs struct{}
@@ -47,7 +53,11 @@ type riverBench struct {
 
 // measureRiver measures jobs that do nothing: worked from a full queue, and inserted one at a time while they are worked.
 func measureRiver(ctx context.Context, b *bencher) error {
-	return b.repeat(func(run int) error { return riverRun(ctx, b, run) })
+	if err := b.repeat(func(run int) error { return riverRun(ctx, b, run) }); err != nil {
+		return err
+	}
+	b.riverRate, b.riverWorkRate = b.report.median(figRiver), b.report.median(figRiverWork)
+	return nil
 }
 
 func newRiver(ctx context.Context, b *bencher, name string) (*riverBench, error) {
@@ -77,7 +87,7 @@ func riverRun(ctx context.Context, b *bencher, run int) error {
 	name := fmt.Sprintf("river_%d", run)
 	r, err := newRiver(ctx, b, name)
 	if r != nil && r.pool != nil {
-		defer b.drop(name)
+		defer b.drop(ctx, name)
 		defer r.pool.Close()
 	}
 	if err != nil {
@@ -94,7 +104,7 @@ func riverRun(ctx context.Context, b *bencher, run int) error {
 	if err := r.finished(ctx, n); err != nil {
 		return err
 	}
-	b.report.add("River: jobs worked, preloaded", "1/s", float64(n)/time.Since(began).Seconds())
+	b.report.add(figRiverWork, "1/s", float64(n)/time.Since(began).Seconds())
 
 	before, err := b.costs(ctx, r.pool)
 	if err != nil {
@@ -109,10 +119,7 @@ func riverRun(ctx context.Context, b *bencher, run int) error {
 	if err := r.finished(ctx, 2*n); err != nil {
 		return err
 	}
-	rate := float64(n) / time.Since(began).Seconds()
-	b.report.add("River: insert+work of no-op jobs", "1/s", rate)
-	b.riverRates = append(b.riverRates, rate)
-	b.riverRate = median(b.riverRates)
+	b.report.add(figRiver, "1/s", float64(n)/time.Since(began).Seconds())
 	ownAfter, _ := cpuOf(selfPID())
 	after, err := b.costs(ctx, r.pool)
 	if err != nil {

@@ -54,7 +54,7 @@ func sse(ctx context.Context, b *bencher) error {
 	if err != nil {
 		return err
 	}
-	defer in.close()
+	defer in.close(ctx)
 	if err := in.push(ctx, "noop", noopSource); err != nil {
 		return err
 	}
@@ -76,6 +76,11 @@ func sse(ctx context.Context, b *bencher) error {
 }
 
 func (in *installation) streamRun(ctx context.Context, s subscription, id uuid.UUID, run int) error {
+	var head int64
+	if err := in.pool.QueryRow(ctx, "SELECT last_seq FROM executions WHERE id = $1", id).Scan(&head); err != nil {
+		return err
+	}
+	s.Path += fmt.Sprintf("?after=%d", head) // nothing of an earlier run
 	text, err := json.Marshal(s)
 	if err != nil {
 		return err

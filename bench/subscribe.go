@@ -48,7 +48,9 @@ func subscribeMain(text string) error {
 		}
 		all[int32(fd)] = &subscriber{}
 	}
-	fmt.Println("ready")
+	if _, err := fmt.Fprintln(os.Stdout, "ready"); err != nil {
+		return err
+	}
 	var over atomic.Bool
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // until it ends, however
@@ -65,7 +67,7 @@ func subscribeMain(text string) error {
 	return json.NewEncoder(os.Stdout).Encode(d)
 }
 
-// connect opens a stream and reads its header and what has happened before. The descriptor stays open until the process ends.
+// connect opens a stream and reads its header. The descriptor stays open until the process ends.
 func connect(s subscription, token string) (int, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(context.Background(), "tcp", s.Address)
@@ -82,7 +84,7 @@ func connect(s subscription, token string) (int, error) {
 	}
 	var head []byte
 	buffer := make([]byte, 16<<10)
-	for !bytes.Contains(head, []byte("execution.queued")) { // the first event, which is there already
+	for !bytes.Contains(head, []byte(": connected\n\n")) { // from then on nothing is missed
 		n, err := conn.Read(buffer)
 		if err != nil {
 			return 0, fmt.Errorf("opening a stream: %w after %.300q", err, head)

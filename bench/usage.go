@@ -27,7 +27,7 @@ func cpuOf(pid int) (own, ended time.Duration) {
 		return 0, 0
 	}
 	at := func(i int) time.Duration {
-		n, _ := strconv.ParseInt(fields[i], 10, 64) //nolint:errcheck // the kernel writes numbers
+		n, _ := strconv.ParseInt(fields[i], 10, 64) // the kernel writes numbers
 		return time.Duration(n) * tick
 	}
 	return at(11) + at(12), at(13) + at(14)
@@ -45,7 +45,7 @@ func residentOf(pid int) int64 {
 	if len(fields) < 2 {
 		return 0
 	}
-	pages, _ := strconv.ParseInt(fields[1], 10, 64) //nolint:errcheck // the kernel writes numbers
+	pages, _ := strconv.ParseInt(fields[1], 10, 64) // the kernel writes numbers
 	return pages * int64(os.Getpagesize())
 }
 
