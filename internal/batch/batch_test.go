@@ -100,9 +100,9 @@ func TestAnErrorIsForAllOfItsTurnOnly(t *testing.T) {
 			calls = append(calls, d.call(t.Context(), "a", item+1))
 		}
 		errRefused := errors.New("refused")
-		for _, err := range []error{nil, errRefused, nil} {
+		for i, err := range []error{nil, errRefused, nil} {
 			d.end <- err
-			if err != nil || len(d.turns) < 3 {
+			if i < 2 {
 				<-d.begun
 			}
 		}
@@ -259,6 +259,8 @@ func TestNobodyIsForgotten(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
 	for item, times := range done {
 		if times > 1 {
 			t.Errorf("item %d was done %d times", item, times)
