@@ -447,6 +447,7 @@ const (
 	WaitingForReasonTurn     WaitingForReason = "turn"
 	WaitingForReasonWait     WaitingForReason = "wait"
 	WaitingForReasonWorker   WaitingForReason = "worker"
+	WaitingForReasonWorkflow WaitingForReason = "workflow"
 )
 
 // Valid indicates whether the value is a known member of the WaitingForReason enum.
@@ -472,6 +473,8 @@ func (e WaitingForReason) Valid() bool {
 		return true
 	case WaitingForReasonWorker:
 		return true
+	case WaitingForReasonWorkflow:
+		return true
 	default:
 		return false
 	}
@@ -482,6 +485,7 @@ const (
 	WaitingNodeKindApproval WaitingNodeKind = "approval"
 	WaitingNodeKindRetry    WaitingNodeKind = "retry"
 	WaitingNodeKindWait     WaitingNodeKind = "wait"
+	WaitingNodeKindWorkflow WaitingNodeKind = "workflow"
 )
 
 // Valid indicates whether the value is a known member of the WaitingNodeKind enum.
@@ -492,6 +496,8 @@ func (e WaitingNodeKind) Valid() bool {
 	case WaitingNodeKindRetry:
 		return true
 	case WaitingNodeKindWait:
+		return true
+	case WaitingNodeKindWorkflow:
 		return true
 	default:
 		return false
@@ -720,7 +726,10 @@ type Execution struct {
 	Number int64 `json:"number"`
 
 	// Outputs Any JSON object.
-	Outputs  JSONObjectOrNull `json:"outputs"`
+	Outputs JSONObjectOrNull `json:"outputs"`
+
+	// Parent What runs an execution whose source is `execution`; null for any other, and when the parent's history is gone.
+	Parent   *ExecutionParent `json:"parent"`
 	Priority int              `json:"priority"`
 	QueuedAt time.Time        `json:"queued_at"`
 
@@ -790,6 +799,23 @@ type ExecutionPage struct {
 	NextCursor *string           `json:"next_cursor"`
 }
 
+// ExecutionParent What runs an execution whose source is `execution`; null for any other, and when the parent's history is gone.
+type ExecutionParent struct {
+	ExecutionID openapi_types.UUID `json:"execution_id"`
+
+	// Index Of a node that fans out, else 0.
+	Index int `json:"index"`
+
+	// Node Key of the node that runs it.
+	Node string `json:"node"`
+
+	// Number Counted from 1 per workflow.
+	Number int64 `json:"number"`
+
+	// Workflow Slug.
+	Workflow string `json:"workflow"`
+}
+
 // ExecutionQueued defines model for ExecutionQueued.
 type ExecutionQueued struct {
 	ID openapi_types.UUID `json:"id"`
@@ -833,6 +859,9 @@ type ExecutionSummary struct {
 // Failure Why an execution or a node run did not complete; null when it did or has not ended.
 type Failure struct {
 	Code string `json:"code"`
+
+	// Index And its index, where it fans out.
+	Index *int `json:"index,omitempty"`
 
 	// Message A sentence for a person.
 	Message string `json:"message"`
@@ -1064,6 +1093,9 @@ type NodeRun struct {
 	// Attempt From 1.
 	Attempt int `json:"attempt"`
 
+	// ChildExecutionID The execution that a `workflow` node runs.
+	ChildExecutionID *openapi_types.UUID `json:"child_execution_id"`
+
 	// Decision What was said to an approval; null where nobody has decided.
 	Decision *Decision `json:"decision"`
 
@@ -1075,8 +1107,13 @@ type NodeRun struct {
 	ExitCode   *int               `json:"exit_code"`
 	FinishedAt *time.Time         `json:"finished_at"`
 	ID         openapi_types.UUID `json:"id"`
-	Index      int                `json:"index"`
-	Key        string             `json:"key"`
+
+	// Index Which combination of a matrix, or which iteration of a repeat, from 0.
+	Index int    `json:"index"`
+	Key   string `json:"key"`
+
+	// Matrix The value of each axis that it ran for, with secrets masked. Absent without a matrix.
+	Matrix JSONObject `json:"matrix,omitempty"`
 
 	// Outputs Any JSON object.
 	Outputs JSONObjectOrNull `json:"outputs"`
@@ -1533,7 +1570,7 @@ type WaitingFor struct {
 	// Position In the queue, or among those that wait for the group: "1" is next; counted to 1,000, then "1000+". Null while the workflow is paused, and for an execution that is parked or runs.
 	Position *string `json:"position"`
 
-	// Reason `paused`: its workflow is; `group`: its concurrency group has no room; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
+	// Reason `paused`: its workflow is; `group`: its concurrency group has no room; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `workflow`: the end of an execution that a node runs; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 	Reason WaitingForReason `json:"reason"`
 
 	// Reasons Every one that there is now, as in `reason`, which is the first of them.
@@ -1543,7 +1580,7 @@ type WaitingFor struct {
 	Workers int `json:"workers"`
 }
 
-// WaitingForReason `paused`: its workflow is; `group`: its concurrency group has no room; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
+// WaitingForReason `paused`: its workflow is; `group`: its concurrency group has no room; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `workflow`: the end of an execution that a node runs; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 type WaitingForReason string
 
 // WaitingGroup The concurrency group that a blocked execution waits for; null for any other.
@@ -1562,7 +1599,12 @@ type WaitingGroup struct {
 // WaitingNode defines model for WaitingNode.
 type WaitingNode struct {
 	// DueAt When it goes on by itself, an approval as `timed_out`.
-	DueAt *time.Time      `json:"due_at"`
+	DueAt *time.Time `json:"due_at"`
+
+	// ExecutionID Of `workflow`: the execution that it runs.
+	ExecutionID *openapi_types.UUID `json:"execution_id"`
+
+	// Index Of a node that fans out, else 0.
 	Index int             `json:"index"`
 	Kind  WaitingNodeKind `json:"kind"`
 
@@ -1722,6 +1764,9 @@ type ListExecutionsParams struct {
 
 	// Actor Only what this user or token asked for, by the name that the executions show.
 	Actor *string `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Parent Only those that nodes of this execution run, by its id.
+	Parent *openapi_types.UUID `form:"parent,omitempty" json:"parent,omitempty"`
 
 	// CreatedAfter Only later ones, to the millisecond.
 	CreatedAfter *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
@@ -2136,7 +2181,7 @@ type ClientInterface interface {
 	// GetExecutionLogs Output as text
 	//
 	// The exact bytes that were stored, in the order of arrival. With `node`, those of one node run: index 0 and the last attempt unless named.
-	// Without it, every node run one after the other in the order of their starts, each behind a header line `==> KEY <==`, with
+	// Without it, every node run one after the other in the order of their starts, each behind a header line `==> KEY <==`, or `==> KEY[INDEX] <==`, with
 	// a blank line before each but the first. `Range: bytes=…` with one range is honoured, also on an execution that still grows; not with `follow`.
 	//
 	// `follow=true` goes on until the node run, or the execution, has ended. Without `node` the chunks then come in the order of arrival, with a header line
@@ -2782,7 +2827,7 @@ func (c *Client) ListExecutionEvents(ctx context.Context, execution ExecutionPar
 // GetExecutionLogs Output as text
 //
 // The exact bytes that were stored, in the order of arrival. With `node`, those of one node run: index 0 and the last attempt unless named.
-// Without it, every node run one after the other in the order of their starts, each behind a header line `==> KEY <==`, with
+// Without it, every node run one after the other in the order of their starts, each behind a header line `==> KEY <==`, or `==> KEY[INDEX] <==`, with
 // a blank line before each but the first. `Range: bytes=…` with one range is honoured, also on an execution that still grows; not with `follow`.
 //
 // `follow=true` goes on until the node run, or the execution, has ended. Without `node` the chunks then come in the order of arrival, with a header line
@@ -4074,6 +4119,18 @@ func NewListExecutionsRequest(server string, params *ListExecutionsParams) (*htt
 		if params.Actor != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actor", *params.Actor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Parent != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "parent", *params.Parent, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -6794,7 +6851,7 @@ type ClientWithResponsesInterface interface {
 	// GetExecutionLogsWithResponse Output as text
 	//
 	// The exact bytes that were stored, in the order of arrival. With `node`, those of one node run: index 0 and the last attempt unless named.
-	// Without it, every node run one after the other in the order of their starts, each behind a header line `==> KEY <==`, with
+	// Without it, every node run one after the other in the order of their starts, each behind a header line `==> KEY <==`, or `==> KEY[INDEX] <==`, with
 	// a blank line before each but the first. `Range: bytes=…` with one range is honoured, also on an execution that still grows; not with `follow`.
 	//
 	// `follow=true` goes on until the node run, or the execution, has ended. Without `node` the chunks then come in the order of arrival, with a header line
@@ -10073,7 +10130,7 @@ func (c *ClientWithResponses) ListExecutionEventsWithResponse(ctx context.Contex
 // GetExecutionLogsWithResponse Output as text
 //
 // The exact bytes that were stored, in the order of arrival. With `node`, those of one node run: index 0 and the last attempt unless named.
-// Without it, every node run one after the other in the order of their starts, each behind a header line `==> KEY <==`, with
+// Without it, every node run one after the other in the order of their starts, each behind a header line `==> KEY <==`, or `==> KEY[INDEX] <==`, with
 // a blank line before each but the first. `Range: bytes=…` with one range is honoured, also on an execution that still grows; not with `follow`.
 //
 // `follow=true` goes on until the node run, or the execution, has ended. Without `node` the chunks then come in the order of arrival, with a header line

@@ -64,14 +64,18 @@ WITH workflow AS (
 SELECT id, number, queued_at FROM execution ORDER BY number;
 
 -- name: ExecutionGet :one
--- One whose history was dropped counts as gone, also before its row is. Index: executions_pkey.
+-- One whose history was dropped counts as gone, also before its row is. Index: executions_pkey; for what runs it, also node_runs_id.
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.claim, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at, e.rerun_of,
     d.inputs, d.outputs, d.error,
-    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked,
+    p.id AS parent_id, p.number AS parent_number, pw.slug AS parent_workflow, n.node_key AS parent_node, n.index AS parent_index
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
+LEFT JOIN executions p ON p.id = e.parent_execution_id
+LEFT JOIN workflows pw ON pw.id = p.workflow_id
+LEFT JOIN node_runs n ON n.id = e.parent_node_run_id
 WHERE e.id = @id AND e.organization_id = @organization_id
   AND to_regclass('execution_events_' || to_char(execution_day(e.id), 'YYYYMMDD')) IS NOT NULL;
 
@@ -155,6 +159,26 @@ WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
     SELECT page.id FROM unnest(@sources::text[]) AS source (name), unnest(@statuses::text[]) AS status (name), LATERAL (
         SELECT x.id FROM executions x
         WHERE x.workflow_id = @workflow_id AND x.actor = @actor AND x.source = source.name AND x.status = status.name AND x.id >= @first::uuid AND x.id < @below::uuid
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT @lim))
+ORDER BY e.id DESC;
+
+-- name: ExecutionListOfParent :many
+-- As ExecutionList, of the executions that nodes of another run. There are at most 10,000 of these, so what other filters leave out is read
+-- and passed over. Index: executions_children.
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE w.organization_id = @organization_id AND e.id = ANY (ARRAY(
+    SELECT page.id FROM (
+        SELECT x.id FROM executions x
+        WHERE x.parent_execution_id = @parent_id::uuid AND x.id >= @first::uuid AND x.id < @below::uuid
+          AND x.workflow_id = COALESCE(sqlc.narg('workflow_id')::uuid, x.workflow_id) AND x.actor = COALESCE(NULLIF(@actor::text, ''), x.actor)
+          AND x.source = ANY (@sources::text[]) AND x.status = ANY (@statuses::text[])
         ORDER BY x.id DESC LIMIT 201
     ) page
     ORDER BY page.id DESC LIMIT @lim))

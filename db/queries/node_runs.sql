@@ -6,9 +6,12 @@ FROM node_runs n LEFT JOIN executions c ON c.parent_execution_id = n.execution_i
 WHERE n.execution_id = @execution_id ORDER BY n.node_key, n.index, n.attempt;
 
 -- name: NodeRunListWaiting :many
--- What a parked execution waits for: decisions, times, and the pause before a node runs again. Index: node_runs_pkey.
-SELECT n.node_key, n.index, (n.status <> 'waiting')::bool AS retry, n.prompt, COALESCE(n.due_at, n.retry_at) AS due_at, c.id AS child_id
+-- What a parked execution waits for: decisions, times, executions that nodes run, and the pause before a node runs again.
+-- Index: node_runs_pkey, executions_parent.
+SELECT n.node_key, n.index, (n.status <> 'waiting')::bool AS retry, n.prompt, COALESCE(n.due_at, n.retry_at) AS due_at,
+    c.id AS child_id, c.number AS child_number, w.slug AS child_workflow
 FROM node_runs n LEFT JOIN executions c ON c.parent_execution_id = n.execution_id AND c.parent_node_run_id = n.id AND n.status = 'waiting'
+LEFT JOIN workflows w ON w.id = c.workflow_id
 WHERE n.execution_id = @execution_id AND (n.status = 'waiting' OR n.retry_at IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM node_runs later
     WHERE later.execution_id = n.execution_id AND later.node_key = n.node_key AND later.index = n.index AND later.attempt > n.attempt))

@@ -27,6 +27,7 @@ type Execution struct {
 	RerunOf      *uuid.UUID // the execution that it goes on from; lists leave it nil
 	Group        *string    // the concurrency group that it has entered; nil without one
 	Blocked      bool       // queued, and its group has no room for it
+	Parent       *Parent    // what runs it; lists leave it nil, and so it is once the parent's history is gone
 
 	QueuedAt          time.Time
 	ClaimedAt         *time.Time
@@ -38,6 +39,15 @@ type Execution struct {
 	Inputs  json.RawMessage // a JSON object; lists leave it nil
 	Outputs json.RawMessage // a JSON object, or nil
 	Failure *Failure
+}
+
+// Parent is the node of another execution that runs an execution.
+type Parent struct {
+	ExecutionID  uuid.UUID
+	WorkflowSlug string
+	Number       int64
+	Node         string // its key
+	Index        int
 }
 
 // Failure says why an execution or a node run did not complete.

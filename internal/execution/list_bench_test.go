@@ -26,7 +26,7 @@ func BenchmarkList(b *testing.B) {
 	restore()
 	pgtest.Exec(b, pool, "VACUUM (ANALYZE) executions")
 	pgtest.Exec(b, pool, "VACUUM (ANALYZE) execution_data")
-	for name, c := range listCases(workflow, rare) {
+	for name, c := range listCases(org, workflow, rare) {
 		b.Run(name, func(b *testing.B) {
 			c.p.OrganizationID, c.p.Limit = org, 201
 			var took []time.Duration

@@ -43,10 +43,21 @@ func (s *Store) Get(ctx context.Context, organizationID, id uuid.UUID) (*Executi
 		ID: row.ID, WorkflowID: row.WorkflowID, WorkflowSlug: row.WorkflowSlug, Version: int(row.WorkflowVersion),
 		Number: row.Number, Status: Status(row.Status), Source: Source(row.Source), Actor: row.Actor, Priority: int(row.Priority),
 		LastSeq: row.LastSeq, WorkerID: row.WorkerID, RerunOf: row.RerunOf, Group: row.ConcurrencyGroup, Blocked: row.Blocked,
+		Parent: parentFrom(&row),
 		QueuedAt: row.QueuedAt, ClaimedAt: row.ClaimedAt, StartedAt: row.StartedAt, DeadlineAt: row.DeadlineAt,
 		CancelRequestedAt: row.CancelRequestedAt, FinishedAt: row.FinishedAt,
 		Inputs: row.Inputs, Outputs: row.Outputs, Failure: failure,
 	}, nil
+}
+
+// parentFrom is nil where retention has taken a part of the parent away.
+func parentFrom(row *dbsqlc.ExecutionGetRow) *Parent {
+	if row.ParentID == nil || row.ParentNumber == nil || row.ParentWorkflow == nil || row.ParentNode == nil || row.ParentIndex == nil {
+		return nil
+	}
+	return &Parent{
+		ExecutionID: *row.ParentID, WorkflowSlug: *row.ParentWorkflow, Number: *row.ParentNumber, Node: *row.ParentNode, Index: int(*row.ParentIndex),
+	}
 }
 
 // missing is the error for an id that no execution has. What is gone leaves no row, but its id says of which day it was; that says

@@ -16,6 +16,7 @@ import (
 type ListParams struct {
 	OrganizationID uuid.UUID
 	WorkflowID     *uuid.UUID
+	ParentID       *uuid.UUID // the execution whose nodes run them
 	Statuses       []Status   // any of these
 	Sources        []Source   // any of these
 	Actor          string     // the name of who asked for it
@@ -55,6 +56,12 @@ func (s *Store) listRows(ctx context.Context, p ListParams) ([]dbsqlc.ExecutionL
 	lim := int32(p.Limit)
 	sources, statuses := p.set()
 	switch {
+	case p.ParentID != nil:
+		rows, err := s.q.ExecutionListOfParent(ctx, dbsqlc.ExecutionListOfParentParams{
+			ParentID: *p.ParentID, OrganizationID: p.OrganizationID, WorkflowID: p.WorkflowID, Actor: p.Actor, Sources: sources, Statuses: statuses,
+			First: first, Below: below, Lim: lim,
+		})
+		return listed(rows, func(r dbsqlc.ExecutionListOfParentRow) dbsqlc.ExecutionListRow { return dbsqlc.ExecutionListRow(r) }), err
 	case p.Actor != "" && p.WorkflowID != nil:
 		rows, err := s.q.ExecutionListOfWorkflowByActor(ctx, dbsqlc.ExecutionListOfWorkflowByActorParams{
 			OrganizationID: p.OrganizationID, WorkflowID: *p.WorkflowID, Actor: p.Actor, Sources: sources, Statuses: statuses,

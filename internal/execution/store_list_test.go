@@ -1,6 +1,7 @@
 package execution_test
 
 import (
+	"crypto/md5"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,7 +18,7 @@ import (
 )
 
 // history writes executions of three workflows over time, one a millisecond, most of them completed and asked for by ci. One in
-// twenty is of the second workflow, and every other one of the third. Numbers count all of them.
+// twenty is of the second workflow, and every other one of the third; one in 21 is run by the first execution. Numbers count all of them.
 func history(t testing.TB, pool *pgxpool.Pool, org, workflow uuid.UUID, n int) (rare uuid.UUID) {
 	t.Helper()
 	rare, third := uuid.New(), uuid.New()
@@ -29,19 +30,27 @@ func history(t testing.TB, pool *pgxpool.Pool, org, workflow uuid.UUID, n int) (
 	for from := 0; from < n; from += batch {
 		pgtest.Exec(t, pool, `
 WITH x AS (
-    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, queued_at, queue_deadline_at, finished_at)
+    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, actor, queued_at, queue_deadline_at, finished_at,
+        parent_execution_id, parent_node_run_id)
     SELECT (lpad(to_hex(1750000000000 + n), 12, '0') || '70008000' || substr(md5($1::uuid::text || n), 21))::uuid, $1::uuid,
         CASE WHEN n % 20 = 7 THEN $3::uuid WHEN n % 2 = 0 THEN $6::uuid ELSE $2::uuid END, 1, n + 1, s,
         CASE WHEN n % 1000 = 3 THEN 'webhook' WHEN n % 5 = 0 THEN 'schedule' ELSE 'api' END,
-        CASE WHEN n % 500 = 9 THEN 'ann' WHEN n % 3 = 0 THEN 'cron' ELSE 'ci' END, now(), now(), CASE WHEN s NOT IN ('queued', 'running') THEN now() END
+        CASE WHEN n % 500 = 9 THEN 'ann' WHEN n % 3 = 0 THEN 'cron' ELSE 'ci' END, now(), now(), CASE WHEN s NOT IN ('queued', 'running') THEN now() END,
+        CASE WHEN n % 21 = 3 THEN $7::uuid END, CASE WHEN n % 21 = 3 THEN gen_random_uuid() END
     FROM generate_series($4::int, $5::int - 1) AS n, LATERAL (SELECT CASE
         WHEN n % 10000 = 1 THEN 'queued' WHEN n % 10000 = 2 THEN 'running' WHEN n % 1000 = 4 THEN 'timed_out'
         WHEN n % 100 = 5 THEN 'canceled' WHEN n % 20 = 6 THEN 'failed' ELSE 'completed' END AS s) AS s
     RETURNING id
 )
-INSERT INTO execution_data (execution_id, inputs) SELECT id, '{}' FROM x`, org, workflow, rare, from, min(n, from+batch), third)
+INSERT INTO execution_data (execution_id, inputs) SELECT id, '{}' FROM x`, org, workflow, rare, from, min(n, from+batch), third, firstOf(org))
 	}
 	return rare
+}
+
+// firstOf is the id of the first execution of a history.
+func firstOf(org uuid.UUID) uuid.UUID {
+	sum := fmt.Sprintf("%x", md5.Sum([]byte(org.String()+"0")))
+	return uuid.MustParse(fmt.Sprintf("%012x70008000%s", 1750000000000, sum[20:]))
 }
 
 type listCase struct {
@@ -50,12 +59,12 @@ type listCase struct {
 }
 
 // listCases has each family of filters, with what is common, rare and never there.
-func listCases(workflow, rare uuid.UUID) map[string]listCase {
+func listCases(org, workflow, rare uuid.UUID) map[string]listCase {
 	statuses := func(s ...execution.Status) []execution.Status { return s }
 	sources := func(s ...execution.Source) []execution.Source { return s }
 	after, before := time.UnixMilli(1750000000000+1000), time.UnixMilli(1750000000000+15000)
 	all, one := "ExecutionList", "ExecutionListOfWorkflow"
-	actor, oneActor := "ExecutionListByActor", "ExecutionListOfWorkflowByActor"
+	actor, oneActor, children := "ExecutionListByActor", "ExecutionListOfWorkflowByActor", "ExecutionListOfParent"
 	cases := map[string]listCase{
 		"all":                            {execution.ListParams{}, all, "executions_organization_set"},
 		"a window of time":               {execution.ListParams{CreatedAfter: &after, CreatedBefore: &before}, all, "executions_organization_set"},
@@ -87,6 +96,10 @@ func listCases(workflow, rare uuid.UUID) map[string]listCase {
 		"an actor's rare workflow":       {execution.ListParams{Actor: "ci", WorkflowID: &rare}, oneActor, "executions_workflow_actor_set"},
 		"a rare actor's workflow":        {execution.ListParams{Actor: "ann", WorkflowID: &workflow}, oneActor, "executions_workflow_actor_set"},
 		"a rare actor's rare workflow":   {execution.ListParams{Actor: "ann", WorkflowID: &rare}, oneActor, "executions_workflow_actor_set"},
+		"children":                       {execution.ListParams{ParentID: new(firstOf(org))}, children, "executions_children"},
+		"children of none":               {execution.ListParams{ParentID: new(uuid.Max)}, children, "executions_children"},
+		"children that failed":           {execution.ListParams{ParentID: new(firstOf(org)), Statuses: statuses(execution.Failed, execution.TimedOut)}, children, "executions_children"},
+		"children of a workflow":         {execution.ListParams{ParentID: new(firstOf(org)), WorkflowID: &workflow, Actor: "ci", CreatedAfter: &after}, children, "executions_children"},
 		"everything at once": {execution.ListParams{
 			Actor: "ci", WorkflowID: &workflow, Sources: sources(execution.FromAPI), Statuses: statuses(execution.Failed, execution.Running),
 			CreatedAfter: &after, CreatedBefore: &before,
@@ -142,7 +155,7 @@ func TestListPlans(t *testing.T) {
 	pgtest.Exec(t, pool, "ANALYZE")
 	// At 10,000 rows a bitmap and a sort may look cheaper than they are at the size that matters. The pool has one connection.
 	pgtest.Exec(t, pool, "SET enable_bitmapscan = off")
-	for name, c := range listCases(workflow, rare) {
+	for name, c := range listCases(org, workflow, rare) {
 		c.p.OrganizationID, c.p.Limit = org, 51
 		if _, err := store.List(t.Context(), c.p); err != nil {
 			t.Fatal(err)
@@ -187,10 +200,13 @@ func TestListFilters(t *testing.T) {
 	other, theirs := pgtest.Workflow(t, pool)
 	insert(t, pool, other, theirs, 50, execution.Queued, execution.Running, execution.Completed, execution.Failed)
 	everything := listed(t, store, execution.ListParams{OrganizationID: org}, 201)
-	for name, c := range listCases(workflow, rare) {
+	for name, c := range listCases(org, workflow, rare) {
 		c.p.OrganizationID = org
 		var want []int64
 		for _, x := range everything {
+			if c.p.ParentID != nil && (*c.p.ParentID != firstOf(org) || x.Number%21 != 4) {
+				continue
+			}
 			if matches(c.p, x) {
 				want = append(want, x.Number)
 			}

@@ -28,6 +28,7 @@ type WaitingNode struct {
 	Message string     // of an approval; may be empty
 	Roles   []string   // of an approval: which may decide besides owners; empty is everybody who may run the workflow
 	ChildID *uuid.UUID // of WaitChild
+	Child   string     // of WaitChild: how people call it, as report #7
 	DueAt   *time.Time // when it goes on by itself; nil is never
 }
 
@@ -51,6 +52,9 @@ func (s *Store) WaitingNodes(ctx context.Context, id uuid.UUID) ([]WaitingNode, 
 			n.Kind = WaitRetry
 		case row.ChildID != nil:
 			n.Kind, n.ChildID = WaitChild, row.ChildID
+			if row.ChildWorkflow != nil && row.ChildNumber != nil {
+				n.Child = fmt.Sprintf("%s #%d", *row.ChildWorkflow, *row.ChildNumber)
+			}
 		case row.Prompt != nil:
 			var p Prompt
 			if err := json.Unmarshal(row.Prompt, &p); err != nil {

@@ -91,7 +91,7 @@ func parkedJSON(nodes []execution.WaitingNode, now capacity) *openapi.WaitingFor
 			roles = []string{}
 		}
 		w.Nodes = append(w.Nodes, openapi.WaitingNode{
-			Kind: openapi.WaitingNodeKind(n.Kind), Node: n.Key, Index: n.Index, Message: n.Message, Roles: roles, DueAt: inUTC(n.DueAt),
+			Kind: openapi.WaitingNodeKind(n.Kind), Node: n.Key, Index: n.Index, Message: n.Message, Roles: roles, DueAt: inUTC(n.DueAt), ExecutionID: n.ChildID,
 		})
 	}
 	because(w, openapi.WaitingForReason(first.Kind), waitSentence(first))
@@ -111,24 +111,31 @@ func waitRank(kind execution.WaitKind) int {
 	switch kind {
 	case execution.WaitApproval:
 		return 0
-	case execution.WaitTime:
+	case execution.WaitChild:
 		return 1
+	case execution.WaitTime:
+		return 2
 	case execution.WaitRetry:
 	}
-	return 2
+	return 3
 }
 
 func waitSentence(n *execution.WaitingNode) string {
-	until := ""
+	node, until := n.Key, ""
+	if n.Index > 0 {
+		node = indexed(n.Key, n.Index)
+	}
 	if n.DueAt != nil {
 		until = " until " + n.DueAt.UTC().Format(time.RFC3339)
 	}
 	switch n.Kind {
 	case execution.WaitApproval:
-		return fmt.Sprintf("Somebody has to decide on the node %q%s.", n.Key, until)
+		return fmt.Sprintf("Somebody has to decide on the node %q%s.", node, until)
+	case execution.WaitChild:
+		return fmt.Sprintf("The node %q waits for the end of %s.", node, n.Child)
 	case execution.WaitRetry:
-		return fmt.Sprintf("The node %q pauses%s before it runs again.", n.Key, until)
+		return fmt.Sprintf("The node %q pauses%s before it runs again.", node, until)
 	case execution.WaitTime:
 	}
-	return fmt.Sprintf("The node %q waits%s.", n.Key, until)
+	return fmt.Sprintf("The node %q waits%s.", node, until)
 }

@@ -17,7 +17,7 @@ func (h *handlers) ListExecutions(ctx context.Context, r openapi.ListExecutionsR
 	}
 	limit := valueOr(r.Params.Limit, pageDefault)
 	params := execution.ListParams{OrganizationID: principal(ctx).OrganizationID, Before: before, Limit: limit + 1}
-	params.Actor = valueOr(r.Params.Actor, "")
+	params.Actor, params.ParentID = valueOr(r.Params.Actor, ""), r.Params.Parent
 	params.CreatedAfter, params.CreatedBefore = r.Params.CreatedAfter, r.Params.CreatedBefore
 	for _, status := range valueOr(r.Params.Status, nil) {
 		params.Statuses = append(params.Statuses, execution.Status(status))
@@ -88,7 +88,7 @@ func executionJSON(e *execution.Execution, waiting *openapi.WaitingFor) openapi.
 		ID: l.ID, Number: l.Number, Status: l.Status, Source: l.Source, Workflow: l.Workflow, Version: l.Version, WorkflowID: l.WorkflowID, Actor: l.Actor,
 		LastSeq: l.LastSeq, Priority: l.Priority, ConcurrencyGroup: l.ConcurrencyGroup, Blocked: l.Blocked, WorkerID: l.WorkerID, QueuedAt: l.QueuedAt, ClaimedAt: l.ClaimedAt, StartedAt: l.StartedAt,
 		CancelRequestedAt: l.CancelRequestedAt, FinishedAt: l.FinishedAt, Error: l.Error,
-		DeadlineAt: inUTC(e.DeadlineAt), RerunOf: e.RerunOf, Inputs: e.Inputs, Outputs: e.Outputs, WaitingFor: waiting,
+		DeadlineAt: inUTC(e.DeadlineAt), RerunOf: e.RerunOf, Inputs: e.Inputs, Outputs: e.Outputs, WaitingFor: waiting, Parent: parentJSON(e.Parent),
 	}
 }
 
@@ -102,11 +102,18 @@ func listedJSON(e *execution.Execution) openapi.ExecutionListed {
 	}
 }
 
+func parentJSON(p *execution.Parent) *openapi.ExecutionParent {
+	if p == nil {
+		return nil
+	}
+	return &openapi.ExecutionParent{ExecutionID: p.ExecutionID, Workflow: p.WorkflowSlug, Number: p.Number, Node: p.Node, Index: p.Index}
+}
+
 func failureJSON(f *execution.Failure) *openapi.Failure {
 	if f == nil {
 		return nil
 	}
-	return &openapi.Failure{Code: f.Code, Message: f.Message, Node: f.Node}
+	return &openapi.Failure{Code: f.Code, Message: f.Message, Node: f.Node, Index: f.Index}
 }
 
 func inUTC(t *time.Time) *time.Time {

@@ -198,8 +198,8 @@ func TestLogsAreExact(t *testing.T) {
 		"?node=fan&index=1":                     "one",
 		"?node=after&index=0&attempt=1":         "after",
 		"?follow=false&node=after":              "after",
-		"":                                      "==> greet <==\n" + first + "\n==> after <==\nafter\n==> greet (attempt 2) <==\nagain\n\n==> quiet <==\n\n==> fan 1 <==\none",
-		"?stream=stderr":                        "==> greet <==\n\xff\xfe\x00binary\n==> after <==\n\n==> greet (attempt 2) <==\n\n==> quiet <==\n\n==> fan 1 <==\none",
+		"":                                      "==> greet <==\n" + first + "\n==> after <==\nafter\n==> greet (attempt 2) <==\nagain\n\n==> quiet <==\n\n==> fan[1] <==\none",
+		"?stream=stderr":                        "==> greet <==\n\xff\xfe\x00binary\n==> after <==\n\n==> greet (attempt 2) <==\n\n==> quiet <==\n\n==> fan[1] <==\none",
 		"?node=greet&attempt=1&stream=stdout&x": "",
 	} {
 		a := b.call(t, http.MethodGet, executionPath(id, "/logs"+query), nil)

@@ -90,18 +90,23 @@ func (t *logText) addAll(executionID uuid.UUID, runs []execution.NodeRun, stream
 	}
 }
 
-// logHeader names a node run as briefly as is clear among all of them: "==> build <==", "==> build 3 <==" for an
+// logHeader names a node run as briefly as is clear among all of them: "==> build <==", "==> build[3] <==" for an
 // index, "==> build (attempt 2) <==".
 func logHeader(runs []execution.NodeRun, run *execution.NodeRun) string {
 	name := run.Key
-	if slices.ContainsFunc(runs, func(other execution.NodeRun) bool { return other.Key == run.Key && other.Index > 0 }) {
-		name += " " + strconv.Itoa(run.Index)
+	if slices.ContainsFunc(runs, func(other execution.NodeRun) bool {
+		return other.Key == run.Key && (other.Index > 0 || other.Combination != nil)
+	}) {
+		name = indexed(run.Key, run.Index)
 	}
 	if run.Attempt > 1 {
 		name += fmt.Sprintf(" (attempt %d)", run.Attempt)
 	}
 	return "==> " + name + " <==\n"
 }
+
+// indexed is how people call one of the runs of a node that fans out.
+func indexed(key string, index int) string { return key + "[" + strconv.Itoa(index) + "]" }
 
 // VisitGetExecutionLogsResponse writes the text, or the part of it that was asked for.
 func (t *logText) VisitGetExecutionLogsResponse(w http.ResponseWriter) error {

@@ -55,7 +55,8 @@ func nodeRunJSON(run *execution.NodeRun) (openapi.NodeRun, error) {
 	answer := openapi.NodeRun{
 		ID: run.ID, Key: run.Key, Index: run.Index, Attempt: run.Attempt, Status: openapi.NodeStatus(run.Status), ExitCode: run.ExitCode,
 		Outputs: run.Outputs, Error: failureJSON(run.Failure), Summary: run.Summary, SandboxID: run.SandboxID,
-		StdoutBytes: run.StdoutBytes, StderrBytes: run.StderrBytes, DueAt: inUTC(run.DueAt), ReusedFrom: run.ReusedFrom, StartedAt: inUTC(run.StartedAt), FinishedAt: inUTC(run.FinishedAt),
+		StdoutBytes: run.StdoutBytes, StderrBytes: run.StderrBytes, DueAt: inUTC(run.DueAt), ReusedFrom: run.ReusedFrom,
+		Matrix: run.Combination, ChildExecutionID: run.ChildID, StartedAt: inUTC(run.StartedAt), FinishedAt: inUTC(run.FinishedAt),
 	}
 	for _, stored := range []struct {
 		raw []byte

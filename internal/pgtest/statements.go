@@ -114,7 +114,7 @@ func Explain(t testing.TB, pool *pgxpool.Pool, s Statement, generic bool) Plan {
 		}
 		constants := make([]string, len(s.Args))
 		for i, arg := range s.Args {
-			text, err := tx.Conn().TypeMap().Encode(prepared.ParamOIDs[i], pgx.TextFormatCode, arg, nil)
+			text, err := tx.Conn().TypeMap().Encode(prepared.ParamOIDs[i], pgx.TextFormatCode, arg, []byte{}) // nil is NULL, and not an empty text
 			if err != nil {
 				return err
 			}

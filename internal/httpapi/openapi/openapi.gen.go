@@ -449,6 +449,7 @@ const (
 	WaitingForReasonTurn     WaitingForReason = "turn"
 	WaitingForReasonWait     WaitingForReason = "wait"
 	WaitingForReasonWorker   WaitingForReason = "worker"
+	WaitingForReasonWorkflow WaitingForReason = "workflow"
 )
 
 // Valid indicates whether the value is a known member of the WaitingForReason enum.
@@ -474,6 +475,8 @@ func (e WaitingForReason) Valid() bool {
 		return true
 	case WaitingForReasonWorker:
 		return true
+	case WaitingForReasonWorkflow:
+		return true
 	default:
 		return false
 	}
@@ -484,6 +487,7 @@ const (
 	WaitingNodeKindApproval WaitingNodeKind = "approval"
 	WaitingNodeKindRetry    WaitingNodeKind = "retry"
 	WaitingNodeKindWait     WaitingNodeKind = "wait"
+	WaitingNodeKindWorkflow WaitingNodeKind = "workflow"
 )
 
 // Valid indicates whether the value is a known member of the WaitingNodeKind enum.
@@ -494,6 +498,8 @@ func (e WaitingNodeKind) Valid() bool {
 	case WaitingNodeKindRetry:
 		return true
 	case WaitingNodeKindWait:
+		return true
+	case WaitingNodeKindWorkflow:
 		return true
 	default:
 		return false
@@ -722,7 +728,10 @@ type Execution struct {
 	Number int64 `json:"number"`
 
 	// Outputs Any JSON object.
-	Outputs  JSONObjectOrNull `json:"outputs"`
+	Outputs JSONObjectOrNull `json:"outputs"`
+
+	// Parent What runs an execution whose source is `execution`; null for any other, and when the parent's history is gone.
+	Parent   *ExecutionParent `json:"parent"`
 	Priority int              `json:"priority"`
 	QueuedAt time.Time        `json:"queued_at"`
 
@@ -792,6 +801,23 @@ type ExecutionPage struct {
 	NextCursor *string           `json:"next_cursor"`
 }
 
+// ExecutionParent What runs an execution whose source is `execution`; null for any other, and when the parent's history is gone.
+type ExecutionParent struct {
+	ExecutionID openapi_types.UUID `json:"execution_id"`
+
+	// Index Of a node that fans out, else 0.
+	Index int `json:"index"`
+
+	// Node Key of the node that runs it.
+	Node string `json:"node"`
+
+	// Number Counted from 1 per workflow.
+	Number int64 `json:"number"`
+
+	// Workflow Slug.
+	Workflow string `json:"workflow"`
+}
+
 // ExecutionQueued defines model for ExecutionQueued.
 type ExecutionQueued struct {
 	ID openapi_types.UUID `json:"id"`
@@ -835,6 +861,9 @@ type ExecutionSummary struct {
 // Failure Why an execution or a node run did not complete; null when it did or has not ended.
 type Failure struct {
 	Code string `json:"code"`
+
+	// Index And its index, where it fans out.
+	Index *int `json:"index,omitempty"`
 
 	// Message A sentence for a person.
 	Message string `json:"message"`
@@ -1066,6 +1095,9 @@ type NodeRun struct {
 	// Attempt From 1.
 	Attempt int `json:"attempt"`
 
+	// ChildExecutionID The execution that a `workflow` node runs.
+	ChildExecutionID *openapi_types.UUID `json:"child_execution_id"`
+
 	// Decision What was said to an approval; null where nobody has decided.
 	Decision *Decision `json:"decision"`
 
@@ -1077,8 +1109,13 @@ type NodeRun struct {
 	ExitCode   *int               `json:"exit_code"`
 	FinishedAt *time.Time         `json:"finished_at"`
 	ID         openapi_types.UUID `json:"id"`
-	Index      int                `json:"index"`
-	Key        string             `json:"key"`
+
+	// Index Which combination of a matrix, or which iteration of a repeat, from 0.
+	Index int    `json:"index"`
+	Key   string `json:"key"`
+
+	// Matrix The value of each axis that it ran for, with secrets masked. Absent without a matrix.
+	Matrix JSONObject `json:"matrix,omitempty"`
 
 	// Outputs Any JSON object.
 	Outputs JSONObjectOrNull `json:"outputs"`
@@ -1535,7 +1572,7 @@ type WaitingFor struct {
 	// Position In the queue, or among those that wait for the group: "1" is next; counted to 1,000, then "1000+". Null while the workflow is paused, and for an execution that is parked or runs.
 	Position *string `json:"position"`
 
-	// Reason `paused`: its workflow is; `group`: its concurrency group has no room; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
+	// Reason `paused`: its workflow is; `group`: its concurrency group has no room; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `workflow`: the end of an execution that a node runs; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 	Reason WaitingForReason `json:"reason"`
 
 	// Reasons Every one that there is now, as in `reason`, which is the first of them.
@@ -1545,7 +1582,7 @@ type WaitingFor struct {
 	Workers int `json:"workers"`
 }
 
-// WaitingForReason `paused`: its workflow is; `group`: its concurrency group has no room; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
+// WaitingForReason `paused`: its workflow is; `group`: its concurrency group has no room; `released`: a worker gave it back, for the reason in the message; `worker`: none is alive; `slot`: all slots are taken; `turn`: a worker will claim it any moment; `sandbox`: the provider has no room, or does not answer; `approval`: a person's decision; `workflow`: the end of an execution that a node runs; `wait`: a time; `retry`: the pause before a node runs again. Of several, the first in this order.
 type WaitingForReason string
 
 // WaitingGroup The concurrency group that a blocked execution waits for; null for any other.
@@ -1564,7 +1601,12 @@ type WaitingGroup struct {
 // WaitingNode defines model for WaitingNode.
 type WaitingNode struct {
 	// DueAt When it goes on by itself, an approval as `timed_out`.
-	DueAt *time.Time      `json:"due_at"`
+	DueAt *time.Time `json:"due_at"`
+
+	// ExecutionID Of `workflow`: the execution that it runs.
+	ExecutionID *openapi_types.UUID `json:"execution_id"`
+
+	// Index Of a node that fans out, else 0.
 	Index int             `json:"index"`
 	Kind  WaitingNodeKind `json:"kind"`
 
@@ -1724,6 +1766,9 @@ type ListExecutionsParams struct {
 
 	// Actor Only what this user or token asked for, by the name that the executions show.
 	Actor *string `form:"actor,omitempty" json:"actor,omitempty"`
+
+	// Parent Only those that nodes of this execution run, by its id.
+	Parent *openapi_types.UUID `form:"parent,omitempty" json:"parent,omitempty"`
 
 	// CreatedAfter Only later ones, to the millisecond.
 	CreatedAfter *time.Time `form:"created_after,omitempty" json:"created_after,omitempty"`
@@ -2258,6 +2303,13 @@ func (w *ServerInterfaceWrapper) ListExecutions(ctx echo.Context) error {
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "actor", ctx.QueryParams(), &params.Actor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter actor: %s", err))
+	}
+
+	// ------------- Optional query parameter "parent" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "parent", ctx.QueryParams(), &params.Parent, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter parent: %s", err))
 	}
 
 	// ------------- Optional query parameter "created_after" -------------

@@ -289,10 +289,14 @@ const executionGet = `-- name: ExecutionGet :one
 SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.claim, e.last_seq,
     e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.deadline_at, e.cancel_requested_at, e.finished_at, e.rerun_of,
     d.inputs, d.outputs, d.error,
-    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked,
+    p.id AS parent_id, p.number AS parent_number, pw.slug AS parent_workflow, n.node_key AS parent_node, n.index AS parent_index
 FROM executions e
 JOIN workflows w ON w.id = e.workflow_id
 JOIN execution_data d ON d.execution_id = e.id
+LEFT JOIN executions p ON p.id = e.parent_execution_id
+LEFT JOIN workflows pw ON pw.id = p.workflow_id
+LEFT JOIN node_runs n ON n.id = e.parent_node_run_id
 WHERE e.id = $1 AND e.organization_id = $2
   AND to_regclass('execution_events_' || to_char(execution_day(e.id), 'YYYYMMDD')) IS NOT NULL
 `
@@ -322,9 +326,14 @@ type ExecutionGetRow struct {
 	Error             []byte
 	ConcurrencyGroup  *string
 	Blocked           bool
+	ParentID          *uuid.UUID
+	ParentNumber      *int64
+	ParentWorkflow    *string
+	ParentNode        *string
+	ParentIndex       *int32
 }
 
-// One whose history was dropped counts as gone, also before its row is. Index: executions_pkey.
+// One whose history was dropped counts as gone, also before its row is. Index: executions_pkey; for what runs it, also node_runs_id.
 func (q *Queries) ExecutionGet(ctx context.Context, iD uuid.UUID, organizationID uuid.UUID) (ExecutionGetRow, error) {
 	row := q.db.QueryRow(ctx, executionGet, iD, organizationID)
 	var i ExecutionGetRow
@@ -353,6 +362,11 @@ func (q *Queries) ExecutionGet(ctx context.Context, iD uuid.UUID, organizationID
 		&i.Error,
 		&i.ConcurrencyGroup,
 		&i.Blocked,
+		&i.ParentID,
+		&i.ParentNumber,
+		&i.ParentWorkflow,
+		&i.ParentNode,
+		&i.ParentIndex,
 	)
 	return i, err
 }
@@ -562,6 +576,111 @@ func (q *Queries) ExecutionListByActor(ctx context.Context, arg ExecutionListByA
 	items := []ExecutionListByActorRow{}
 	for rows.Next() {
 		var i ExecutionListByActorRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.WorkflowID,
+			&i.WorkflowSlug,
+			&i.WorkflowVersion,
+			&i.Number,
+			&i.Status,
+			&i.Source,
+			&i.Actor,
+			&i.Priority,
+			&i.LastSeq,
+			&i.WorkerID,
+			&i.QueuedAt,
+			&i.ClaimedAt,
+			&i.StartedAt,
+			&i.FinishedAt,
+			&i.CancelRequestedAt,
+			&i.Error,
+			&i.ConcurrencyGroup,
+			&i.Blocked,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const executionListOfParent = `-- name: ExecutionListOfParent :many
+SELECT e.id, e.workflow_id, w.slug AS workflow_slug, e.workflow_version, e.number, e.status, e.source, e.actor, e.priority, e.last_seq,
+    e.worker_id, e.queued_at, e.claimed_at, e.started_at, e.finished_at, e.cancel_requested_at, d.error,
+    e.concurrency_group, (e.status = 'queued' AND EXISTS (SELECT 1 FROM concurrency_waiters b WHERE b.execution_id = e.id))::bool AS blocked
+FROM executions e
+JOIN workflows w ON w.id = e.workflow_id
+JOIN execution_data d ON d.execution_id = e.id
+WHERE w.organization_id = $1 AND e.id = ANY (ARRAY(
+    SELECT page.id FROM (
+        SELECT x.id FROM executions x
+        WHERE x.parent_execution_id = $2::uuid AND x.id >= $3::uuid AND x.id < $4::uuid
+          AND x.workflow_id = COALESCE($5::uuid, x.workflow_id) AND x.actor = COALESCE(NULLIF($6::text, ''), x.actor)
+          AND x.source = ANY ($7::text[]) AND x.status = ANY ($8::text[])
+        ORDER BY x.id DESC LIMIT 201
+    ) page
+    ORDER BY page.id DESC LIMIT $9))
+ORDER BY e.id DESC
+`
+
+type ExecutionListOfParentParams struct {
+	OrganizationID uuid.UUID
+	ParentID       uuid.UUID
+	First          uuid.UUID
+	Below          uuid.UUID
+	WorkflowID     *uuid.UUID
+	Actor          string
+	Sources        []string
+	Statuses       []string
+	Lim            int32
+}
+
+type ExecutionListOfParentRow struct {
+	ID                uuid.UUID
+	WorkflowID        uuid.UUID
+	WorkflowSlug      string
+	WorkflowVersion   int32
+	Number            int64
+	Status            string
+	Source            string
+	Actor             string
+	Priority          int16
+	LastSeq           int64
+	WorkerID          *uuid.UUID
+	QueuedAt          time.Time
+	ClaimedAt         *time.Time
+	StartedAt         *time.Time
+	FinishedAt        *time.Time
+	CancelRequestedAt *time.Time
+	Error             []byte
+	ConcurrencyGroup  *string
+	Blocked           bool
+}
+
+// As ExecutionList, of the executions that nodes of another run. There are at most 10,000 of these, so what other filters leave out is read
+// and passed over. Index: executions_children.
+func (q *Queries) ExecutionListOfParent(ctx context.Context, arg ExecutionListOfParentParams) ([]ExecutionListOfParentRow, error) {
+	rows, err := q.db.Query(ctx, executionListOfParent,
+		arg.OrganizationID,
+		arg.ParentID,
+		arg.First,
+		arg.Below,
+		arg.WorkflowID,
+		arg.Actor,
+		arg.Sources,
+		arg.Statuses,
+		arg.Lim,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ExecutionListOfParentRow{}
+	for rows.Next() {
+		var i ExecutionListOfParentRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.WorkflowID,

@@ -111,8 +111,10 @@ func (q *Queries) NodeRunList(ctx context.Context, executionID uuid.UUID) ([]Nod
 }
 
 const nodeRunListWaiting = `-- name: NodeRunListWaiting :many
-SELECT n.node_key, n.index, (n.status <> 'waiting')::bool AS retry, n.prompt, COALESCE(n.due_at, n.retry_at) AS due_at, c.id AS child_id
+SELECT n.node_key, n.index, (n.status <> 'waiting')::bool AS retry, n.prompt, COALESCE(n.due_at, n.retry_at) AS due_at,
+    c.id AS child_id, c.number AS child_number, w.slug AS child_workflow
 FROM node_runs n LEFT JOIN executions c ON c.parent_execution_id = n.execution_id AND c.parent_node_run_id = n.id AND n.status = 'waiting'
+LEFT JOIN workflows w ON w.id = c.workflow_id
 WHERE n.execution_id = $1 AND (n.status = 'waiting' OR n.retry_at IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM node_runs later
     WHERE later.execution_id = n.execution_id AND later.node_key = n.node_key AND later.index = n.index AND later.attempt > n.attempt))
@@ -120,15 +122,18 @@ ORDER BY n.node_key, n.index
 `
 
 type NodeRunListWaitingRow struct {
-	NodeKey string
-	Index   int32
-	Retry   bool
-	Prompt  []byte
-	DueAt   *time.Time
-	ChildID *uuid.UUID
+	NodeKey       string
+	Index         int32
+	Retry         bool
+	Prompt        []byte
+	DueAt         *time.Time
+	ChildID       *uuid.UUID
+	ChildNumber   *int64
+	ChildWorkflow *string
 }
 
-// What a parked execution waits for: decisions, times, and the pause before a node runs again. Index: node_runs_pkey.
+// What a parked execution waits for: decisions, times, executions that nodes run, and the pause before a node runs again.
+// Index: node_runs_pkey, executions_parent.
 func (q *Queries) NodeRunListWaiting(ctx context.Context, executionID uuid.UUID) ([]NodeRunListWaitingRow, error) {
 	rows, err := q.db.Query(ctx, nodeRunListWaiting, executionID)
 	if err != nil {
@@ -145,6 +150,8 @@ func (q *Queries) NodeRunListWaiting(ctx context.Context, executionID uuid.UUID)
 			&i.Prompt,
 			&i.DueAt,
 			&i.ChildID,
+			&i.ChildNumber,
+			&i.ChildWorkflow,
 		); err != nil {
 			return nil, err
 		}
