@@ -96,8 +96,8 @@ func TestDecide(t *testing.T) {
 	}{
 		"the only one":  {all, []string{"approve", "ID"}, exitOK, "ask is approved.\n", "", []string{`ask approve? {}`}},
 		"with words":    {all, []string{"reject", "ID", "--comment", "not \"yet\""}, exitOK, "ask is rejected.\n", "", []string{`ask reject? {"comment":"not \"yet\""}`}},
-		"by name":       {"", []string{"approve", "ID", "--node", "other", "--index", "2"}, exitOK, "other 2 is approved.\n", "", []string{`other approve?index=2 {}`}},
-		"one of many":   {asks("part", 3), []string{"approve", "ID"}, exitOK, "part 3 is approved.\n", "", []string{`part approve?index=3 {}`}},
+		"by name":       {"", []string{"approve", "ID", "--node", "other", "--index", "2"}, exitOK, "other[2] is approved.\n", "", []string{`other approve?index=2 {}`}},
+		"one of many":   {asks("part", 3), []string{"approve", "ID"}, exitOK, "part[3] is approved.\n", "", []string{`part approve?index=3 {}`}},
 		"as JSON":       {all, []string{"approve", "ID", "--json"}, exitOK, `{"key":"ask","index":0,"status":"completed"}` + "\n", "", []string{`ask approve? {}`}},
 		"none":          {waits, []string{"approve", "ID"}, exitFailed, "", "No node of 019aa000-0000-7000-8000-000000000007 asks for a decision.", nil},
 		"several":       {asks("ask", 0) + "," + asks("part", 3), []string{"approve", "ID"}, exitUsage, "", "2 nodes ask for a decision; say which: --node ask, --node part --index 3.", nil},

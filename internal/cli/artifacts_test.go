@@ -258,7 +258,7 @@ func TestListOfArtifacts(t *testing.T) {
 	t.Setenv("FOUNDRY_TOKEN", "fdy_test")
 	serveFiles(t, left{node: "a", path: "x\x1b[2J", content: "1"}, left{node: "fan", index: 2, attempt: 3, checkpoint: 7, path: "gen/y", content: "22"})
 	code, out, problem := artifactsCommand(t, "list", leftBy)
-	if code != exitOK || strings.Contains(out, "\x1b") || !strings.Contains(out, "checkpoint 7") || !strings.Contains(out, "fan 2") {
+	if code != exitOK || strings.Contains(out, "\x1b") || !strings.Contains(out, "checkpoint 7") || !strings.Contains(out, "fan[2]") {
 		t.Errorf("exit code %d\n%s%s", code, out, problem)
 	}
 	code, out, _ = artifactsCommand(t, "list", leftBy, "--json")

@@ -77,7 +77,7 @@ func notThere(name string) error {
 }
 
 func (a *app) executionsCommand() *cobra.Command {
-	var workflow string
+	var workflow, parent string
 	var statuses []string
 	limit := 20
 	cmd := &cobra.Command{
@@ -90,21 +90,30 @@ func (a *app) executionsCommand() *cobra.Command {
 			if workflow != "" {
 				query.Set("workflow", workflow)
 			}
-			return a.listExecutions(cmd.Context(), query)
+			return a.listExecutions(cmd.Context(), query, parent)
 		},
 	}
 	cmd.Flags().StringVarP(&workflow, "workflow", "w", "", "only of this workflow (id or slug)")
+	cmd.Flags().StringVar(&parent, "parent", "", "only those that nodes of this execution run (id or WORKFLOW#NUMBER)")
 	cmd.Flags().StringSliceVar(&statuses, "status", nil, "only with this status; may be repeated")
 	cmd.Flags().IntVarP(&limit, "limit", "n", limit, "at most this many, up to 200")
 	return cmd
 }
 
-func (a *app) listExecutions(ctx context.Context, query url.Values) error {
+// listExecutions lists a page. parent may be empty.
+func (a *app) listExecutions(ctx context.Context, query url.Values, parent string) error {
 	s, err := a.connect()
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	if parent != "" {
+		id, err := s.resolve(ctx, parent)
+		if err != nil {
+			return err
+		}
+		query.Set("parent", id.String())
+	}
 	var page client.ExecutionPage
 	answer, err := s.call(ctx, request{method: http.MethodGet, path: []string{"executions"}, query: query}, &page)
 	if err != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -68,7 +69,7 @@ func (a *app) logs(ctx context.Context, name string, choice logChoice, follow bo
 		}
 		choice.attempt = -choice.attempt // and those after it
 	}
-	w := &logWriter{app: a, choice: choice}
+	w := &logWriter{app: a, choice: choice, fans: map[string]bool{}}
 	if follow {
 		if !a.json {
 			w.waiting = a.tellWaiting(ctx, s, id)
@@ -156,12 +157,16 @@ func (s *server) eachEvent(ctx context.Context, id uuid.UUID, logs string, handl
 type logWriter struct {
 	app     *app
 	choice  logChoice
-	last    run // whose output was written last
+	last    run             // whose output was written last
+	fans    map[string]bool // nodes that fan out
 	written bool
 	waiting func(client.Event) error // nil, or told of nodes that begin to wait
 }
 
 func (w *logWriter) add(event client.Event) error {
+	if event.Type == "node.started" {
+		return w.start(event)
+	}
 	if event.Type == "node.waiting" && w.waiting != nil {
 		return w.waiting(event)
 	}
@@ -189,9 +194,24 @@ func (w *logWriter) add(event client.Event) error {
 	return nil
 }
 
+// start takes in which nodes fan out.
+func (w *logWriter) start(event client.Event) error {
+	var data fanData
+	if err := json.Unmarshal(event.Data, &data); err != nil {
+		return fmt.Errorf("reading event %d: %w", event.Seq, err)
+	}
+	if data.Of > 0 && event.Node != nil {
+		w.fans[*event.Node] = true
+	}
+	return nil
+}
+
 // header is the line that the API puts before the output of each node run.
 func (w *logWriter) header(r run) []byte {
 	label := r.label()
+	if w.fans[r.node] {
+		label = indexed(r.node, r.index)
+	}
 	if r.attempt > 1 {
 		label += fmt.Sprintf(" (attempt %d)", r.attempt)
 	}

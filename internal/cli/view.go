@@ -32,7 +32,7 @@ type stream struct {
 
 // view shows the events of one execution as lines for people: `fetch | text` for output,
 // `fetch: completed in 1.2 s` for what happens. On a terminal every running node also has a line
-// with the time that it takes. add and tick may be called concurrently.
+// with the time that it takes, and one that runs more often than can be read is counted. add and tick may be called concurrently.
 type view struct {
 	term      *terminal
 	execution uuid.UUID // as commands name it
@@ -41,7 +41,9 @@ type view struct {
 	partial map[stream]*lineBuffer
 	running []runningNode // in the order of their starts
 	colours map[string]colour
-	started time.Time // of the execution, as the server tells it
+	fans    map[string]*fan // by node
+	parked  string          // what was said last of why it is
+	started time.Time       // of the execution, as the server tells it
 }
 
 type runningNode struct {
@@ -53,7 +55,7 @@ type runningNode struct {
 }
 
 func newView(t *terminal, execution uuid.UUID) *view {
-	return &view{term: t, execution: execution, partial: map[stream]*lineBuffer{}, colours: map[string]colour{}}
+	return &view{term: t, execution: execution, partial: map[stream]*lineBuffer{}, colours: map[string]colour{}, fans: map[string]*fan{}}
 }
 
 // eventData is what the view reads of an event's data; each type of event has some of it.
@@ -68,6 +70,7 @@ type eventData struct {
 	Name      string          `json:"name"` // of a checkpoint
 	Size      int64           `json:"size"`
 	waitingData
+	fanData
 }
 
 // add shows one event.
@@ -82,9 +85,10 @@ func (v *view) add(event client.Event) error {
 		return fmt.Errorf("reading event %d: %w", event.Seq, err)
 	}
 	if event.Node == nil {
+		v.tellFans(false)
 		v.addExecution(event, data)
-	} else {
-		v.addNode(event, data)
+	} else if v.addNode(event, data) {
+		return nil // the next tick draws it
 	}
 	v.term.show(v.progress(time.Now()))
 	return nil
@@ -108,7 +112,7 @@ func labelOf(node string, index int) string {
 	if index == 0 {
 		return node
 	}
-	return node + " " + strconv.Itoa(index)
+	return indexed(node, index)
 }
 
 func (v *view) addLog(event client.Event) error {
@@ -130,15 +134,17 @@ func (v *view) printLine(r run, line []byte) {
 	if v.term.live() {
 		line = visible(line)
 	}
-	out := []byte(v.painted(r.label()) + " | ")
+	out := []byte(v.painted(v.label(r)) + " | ")
 	v.term.print(append(out, line...))
 }
 
+// painted gives a label the colour of its node.
 func (v *view) painted(label string) string {
-	c, ok := v.colours[label]
+	node, _, _ := strings.Cut(label, "[")
+	c, ok := v.colours[node]
 	if !ok {
 		c = labelColour(len(v.colours))
-		v.colours[label] = c
+		v.colours[node] = c
 	}
 	return v.term.paint(c, label)
 }
@@ -167,26 +173,35 @@ func (v *view) addExecution(event client.Event, data eventData) {
 	}
 }
 
-func (v *view) addNode(event client.Event, data eventData) {
+// addNode shows an event of a node. It returns true for one that is only counted.
+func (v *view) addNode(event client.Event, data eventData) (counted bool) {
 	r := runOf(event)
+	f := v.fanOf(event, r, data.fanData)
+	if v.counts(f, r) && f.count(event, r, data) {
+		if f.ended[r.index] != "" {
+			v.flush(r)
+		}
+		return true
+	}
+	label := v.fullLabel(r)
 	switch event.Type {
 	case "node.started":
-		v.running = append(v.running, runningNode{run: r, label: r.label(), started: event.Time, seen: time.Now()})
+		v.running = append(v.running, runningNode{run: r, label: label, started: event.Time, seen: time.Now()})
 		text := "started"
 		if r.attempt > 1 {
 			text = fmt.Sprintf("started, attempt %d", r.attempt)
 		}
-		v.say(r.label(), dim, text)
+		v.say(label, dim, text)
 	case "node.attached":
-		v.say(r.label(), dim, "followed by another worker")
+		v.say(label, dim, "followed by another worker")
 	case "node.waiting":
 		v.addWaiting(r, data.waitingData)
 	case "node.retrying":
-		v.say(r.label(), yellow, "tried again in "+seconds(time.Duration(data.DelayMS)*time.Millisecond))
+		v.say(label, yellow, "tried again in "+seconds(time.Duration(data.DelayMS)*time.Millisecond))
 	case "artifact":
-		v.say(r.label(), dim, fmt.Sprintf("left %s (%d bytes)", strings.Map(printable, data.Path), data.Size))
+		v.say(label, dim, fmt.Sprintf("left %s (%d bytes)", strings.Map(printable, data.Path), data.Size))
 	case "checkpoint":
-		v.say(r.label(), dim, fmt.Sprintf("checkpoint %s (%d bytes)", strings.Map(printable, data.Name), data.Size))
+		v.say(label, dim, fmt.Sprintf("checkpoint %s (%d bytes)", strings.Map(printable, data.Name), data.Size))
 	case "node.completed":
 		v.ended(event, r, green, "completed", explainDecision(data.Decision))
 	case "node.skipped":
@@ -198,12 +213,13 @@ func (v *view) addNode(event client.Event, data eventData) {
 	case "node.timed_out":
 		v.ended(event, r, red, "timed out", data.explain())
 	case "warning":
-		v.say(r.label(), yellow, data.explain())
+		v.say(label, yellow, data.explain())
 	}
+	return false
 }
 
-// ended shows the end of a node run, behind the last of its output.
-func (v *view) ended(event client.Event, r run, c colour, word, detail string) {
+// flush shows the last of the output of a node run that has ended.
+func (v *view) flush(r run) {
 	for _, name := range []client.LogStream{"stdout", "stderr"} {
 		key := stream{r, name}
 		if buffer := v.partial[key]; buffer != nil {
@@ -211,6 +227,11 @@ func (v *view) ended(event client.Event, r run, c colour, word, detail string) {
 			delete(v.partial, key)
 		}
 	}
+}
+
+// ended shows the end of a node run, behind the last of its output.
+func (v *view) ended(event client.Event, r run, c colour, word, detail string) {
+	v.flush(r)
 	for i, n := range v.running {
 		if n.run == r {
 			word += " in " + seconds(event.Time.Sub(n.started))
@@ -218,7 +239,7 @@ func (v *view) ended(event client.Event, r run, c colour, word, detail string) {
 			break
 		}
 	}
-	v.say(r.label(), c, withDetail(word, detail))
+	v.say(v.fullLabel(r), c, withDetail(word, detail))
 }
 
 // tick draws the changing lines again.
@@ -229,16 +250,21 @@ func (v *view) tick() {
 }
 
 // close takes the changing lines away.
-func (v *view) close() { v.term.show(nil) }
+func (v *view) close() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.tellFans(true)
+	v.term.show(nil)
+}
 
 func (v *view) progress(now time.Time) []string {
-	lines := make([]string, len(v.running))
-	for i, n := range v.running {
+	lines := v.fanProgress()
+	for _, n := range v.running {
 		word := "running"
 		if n.waits {
 			word = "waiting"
 		}
-		lines[i] = fmt.Sprintf("  %s  %s  %s", n.label, word, seconds(now.Sub(n.seen)))
+		lines = append(lines, fmt.Sprintf("  %s  %s  %s", n.label, word, seconds(now.Sub(n.seen))))
 	}
 	return lines
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,10 +16,12 @@ import (
 
 // waitingData is what events say about waiting.
 type waitingData struct {
-	Kind    string         `json:"kind"`
-	Prompt  *client.Prompt `json:"prompt"`
-	DueAt   *time.Time     `json:"due_at"`
-	Reasons []struct {
+	Kind     string         `json:"kind"`
+	Workflow string         `json:"workflow"` // of the execution that a node runs, its slug
+	Child    string         `json:"execution_id"`
+	Prompt   *client.Prompt `json:"prompt"`
+	DueAt    *time.Time     `json:"due_at"`
+	Reasons  []struct {
 		Node string `json:"node"`
 		Kind string `json:"kind"`
 	} `json:"reasons"`
@@ -32,16 +35,22 @@ func (v *view) addWaiting(r run, data waitingData) {
 			v.running[i].waits = true
 		}
 	}
-	v.say(r.label(), yellow, data.sentence(v.execution, r))
+	v.say(v.fullLabel(r), yellow, data.sentence(v.execution, r))
 }
 
-// addParked shows that no worker holds the execution any more.
+// addParked shows that no worker holds the execution any more. It says the same thing once: many executions that one runs end one by one,
+// and it is parked again after each.
 func (v *view) addParked(data waitingData) {
-	reasons := make([]string, 0, len(data.Reasons))
+	var reasons []string
 	for _, reason := range data.Reasons {
-		reasons = append(reasons, fmt.Sprintf("%s (%s)", reason.Node, reason.Kind))
+		if text := fmt.Sprintf("%s (%s)", reason.Node, reason.Kind); !slices.Contains(reasons, text) {
+			reasons = append(reasons, text)
+		}
 	}
-	v.say("execution", dim, withDetail("parked, without a worker", strings.Join(reasons, ", ")))
+	if text := withDetail("parked, without a worker", strings.Join(reasons, ", ")); text != v.parked {
+		v.parked = text
+		v.say("execution", dim, text)
+	}
 }
 
 // sentence says on one line what a node waits for and, if it is a decision, with which command to go on.
@@ -50,7 +59,10 @@ func (d waitingData) sentence(execution uuid.UUID, r run) string {
 	if d.DueAt != nil {
 		due = " until " + d.DueAt.Local().Format(time.DateTime)
 	}
-	if d.Prompt == nil {
+	switch {
+	case d.Child != "":
+		return "runs " + d.Workflow + " " + d.Child
+	case d.Prompt == nil:
 		return "waits" + due
 	}
 	from := ""

@@ -146,14 +146,18 @@ func (r *run) writeNodeRun(in *instance, run journal.NodeRun) {
 	r.entry.NodeRuns = append(r.entry.NodeRuns, run)
 }
 
-// recordStart adds the event of a node run's start. That of a matrix shows its combination.
+// recordStart adds the event of a node run's start. That of a node which fans out says of how many it is one, at most, and for which
+// combination.
 func (r *run) recordStart(in *instance, id uuid.UUID, data map[string]any) {
-	if in.shown != nil {
+	if f := r.nodes[in.node].fan; f != nil {
 		data = maps.Clone(data)
 		if data == nil {
 			data = map[string]any{}
 		}
-		data["matrix"] = in.shown
+		data["of"] = max(f.times, len(r.nodes[in.node].instances))
+		if in.shown != nil {
+			data["matrix"] = in.shown
+		}
 	}
 	r.record(event.NodeStarted, id, data)
 }
