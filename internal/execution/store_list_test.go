@@ -26,7 +26,7 @@ func history(t testing.TB, pool *pgxpool.Pool, org, workflow uuid.UUID, n int) (
 		pgtest.Exec(t, pool, "INSERT INTO workflows (id, organization_id, slug, name, latest_version) VALUES ($1, $2, $3, 'Name', 1)", id, org, slug)
 		pgtest.Exec(t, pool, "INSERT INTO workflow_versions (workflow_id, version, source) VALUES ($1, 1, 'name: name')", id)
 	}
-	const batch = 10000 // each below the statement timeout
+	const batch = 2500 // each below the statement timeout
 	for from := 0; from < n; from += batch {
 		pgtest.Exec(t, pool, `
 WITH x AS (
