@@ -26,6 +26,7 @@ type example struct {
 	inputs  []string // NAME=VALUE
 	outputs map[string]string
 	lines   []string // among the output
+	calls   string   // the file of a workflow that it runs, and that has to be there first; empty: none
 	asks    string   // the node that waits for somebody to approve it, who says "Looks good"; empty: none
 }
 
@@ -48,6 +49,18 @@ func allExamples() []example {
 			file: "approval.yaml", inputs: []string{"version=2.1"}, asks: "sign-off",
 			outputs: map[string]string{"size": "12", "comment": "Looks good"},
 			lines:   []string{"build | built release.txt of 12 bytes", "publish | release 2.1"},
+		},
+		{
+			file: "fan-out.yaml", outputs: map[string]string{"total": "35"},
+			lines: []string{"measure[1] | quick has 5 letters", "measure[8] | dog has 3 letters", "join | 3 5 5 3 5 4 3 4 3: 35 letters"},
+		},
+		{
+			file: "explore.yaml", outputs: map[string]string{"people": "5", "known": "ada bob cid dan eve"},
+			lines: []string{"explore[0] | round 0: ada bob cid", "explore[3] | round 3: ada bob cid dan eve"},
+		},
+		{
+			file: "parent.yaml", calls: "child.yaml", outputs: map[string]string{"invoices": "invoice-acme, invoice-umbrella"},
+			lines: []string{"report | sent invoice-acme, invoice-umbrella", "bill[1] (customer: umbrella): started"},
 		},
 		{
 			file:    "grow.yaml",
@@ -79,7 +92,11 @@ func TestExamplesByCommandLine(t *testing.T) {
 		t.Run(ex.file, func(t *testing.T) {
 			t.Parallel()
 			i := i.in(t)
-			i.must("workflow", "push", filepath.Join(dir, ex.file))
+			for _, file := range []string{ex.calls, ex.file} {
+				if file != "" {
+					i.must("workflow", "push", filepath.Join(dir, file))
+				}
+			}
 			args := []string{"run", slugOf(t, ex.file), "--follow"}
 			for _, in := range ex.inputs {
 				args = append(args, "-i", in)
@@ -119,6 +136,9 @@ func TestExamplesByHTTP(t *testing.T) {
 		t.Run(ex.file, func(t *testing.T) {
 			t.Parallel()
 			i := i.in(t)
+			if ex.calls != "" {
+				i.postExample(ex.calls)
+			}
 			i.postExample(ex.file)
 			inputs := map[string]any{}
 			for _, in := range ex.inputs {
