@@ -47,7 +47,7 @@ func (r *run) beginChild(in *instance) bool {
 		return true
 	}
 	id := r.addNodeRun(in, journal.NodeRun{Status: execution.NodeWaiting})
-	in.current = id
+	in.current, in.afterCancel = id, r.facts.Canceled
 	r.recordStart(in, id, nil)
 	r.record(event.NodeWaiting, id, map[string]any{
 		"kind": string(workflow.KindWorkflow), "execution_id": request.ID.String(), "workflow": r.def.Nodes[in.node].Workflow,
@@ -60,7 +60,7 @@ func (r *run) beginChild(in *instance) bool {
 // admitChild has the execution of an instance queued with the entry.
 func (r *run) admitChild(in *instance, request queue.Request) {
 	request.Parent = &queue.Parent{ExecutionID: r.c.ID, NodeRunID: in.current, Depth: r.c.Depth}
-	in.child, in.asked, in.afterCancel = request.ID, graph.NotCanceled, r.facts.Canceled
+	in.child, in.asked = request.ID, graph.NotCanceled
 	r.entry.Children = append(r.entry.Children, request)
 }
 
@@ -184,6 +184,10 @@ func (r *run) takeChildren(recalled bool) error {
 		return nil
 	}
 	for _, in := range waiting { // it was refused, and nobody has said so yet
+		if r.unwanted(in) && !in.afterCancel {
+			r.endChild(in, execution.NodeCanceled, journal.NodeRun{})
+			continue
+		}
 		request, failure := r.childRequest(in)
 		switch {
 		case r.broken != nil:

@@ -199,8 +199,9 @@ func (r *run) exited(id uuid.UUID, exit *shim.Exit) {
 		var masked []string
 		outputs, masked = r.maskOutputs(outputs)
 		r.warnMasked(id, masked)
-		in.outputs = outputs
-		result.Outputs, err = r.encodeOutputs(in, outputs)
+		if result.Outputs, err = r.encodeOutputs(in, outputs); err == nil {
+			in.outputs = outputs
+		}
 	}
 	if err != nil && status == execution.NodeCompleted {
 		status, failure = execution.NodeFailed, &execution.Failure{Code: "outputs", Message: err.Error()}
@@ -304,7 +305,7 @@ func (r *run) endInstance(in *instance, id uuid.UUID, status execution.NodeStatu
 // retryDelay says whether an instance that has just failed is run again, and after what pause.
 func (r *run) retryDelay(in *instance, exitCode *int) (time.Duration, bool) {
 	def := &r.def.Nodes[in.node]
-	if in.charged > def.Retries.Max || r.cancel() != graph.NotCanceled || r.unwanted(in) || r.nodeRuns >= maxNodeRuns {
+	if in.charged > def.Retries.Max || r.cancel() != graph.NotCanceled || r.unwanted(in) || r.nodeRuns+r.due() >= maxNodeRuns {
 		return 0, false
 	}
 	if len(def.RetryOn) > 0 {

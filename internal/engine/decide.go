@@ -142,7 +142,7 @@ func (r *run) addNodeRun(in *instance, run journal.NodeRun) uuid.UUID {
 // writeNodeRun puts the newest state of an instance's node run into the entry.
 func (r *run) writeNodeRun(in *instance, run journal.NodeRun) {
 	run.Key, run.Index, run.Attempt = r.def.Nodes[in.node].Key, in.index, in.attempt
-	run.Combination = in.shown
+	run.Combination = in.combination.shown
 	r.entry.NodeRuns = append(r.entry.NodeRuns, run)
 }
 
@@ -155,8 +155,8 @@ func (r *run) recordStart(in *instance, id uuid.UUID, data map[string]any) {
 			data = map[string]any{}
 		}
 		data["of"] = max(f.times, len(r.nodes[in.node].instances))
-		if in.shown != nil {
-			data["matrix"] = in.shown
+		if in.combination.shown != nil {
+			data["matrix"] = in.combination.shown
 		}
 	}
 	r.record(event.NodeStarted, id, data)

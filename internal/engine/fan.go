@@ -13,6 +13,9 @@ import (
 // failFast is why what is left of a matrix is skipped in which something has failed.
 const failFast = "fail_fast"
 
+// maxCombinations is how many bytes the combinations of a matrix may have together, since each is stored with its node run.
+const maxCombinations = 1 << 20
+
 // maxNodeRuns is how many node runs one execution may have.
 const maxNodeRuns = 10_000
 
@@ -33,8 +36,8 @@ type fan struct {
 // fanOut works out what a node runs for. A node that runs for nothing is completed.
 func (r *run) fanOut(node int) {
 	f, combinations, err := r.expand(node)
-	if err == nil && r.nodeRuns+max(len(combinations), f.times) > maxNodeRuns {
-		err = fmt.Errorf("The execution would have more than %d node runs.", maxNodeRuns) //nolint:staticcheck // a sentence for a person
+	if err == nil && r.nodeRuns+r.due()+len(combinations) > maxNodeRuns {
+		err = errTooMany
 	}
 	switch {
 	case err != nil:
@@ -50,12 +53,28 @@ func (r *run) fanOut(node int) {
 	r.states[node] = graph.Running
 	for i, c := range combinations {
 		in := r.instance(node, i)
-		in.combination, in.shown = c, r.showCombination(c)
+		in.combination = c
 		f.add(in)
 	}
 	if f.times > 0 {
 		f.add(r.instance(node, 0))
 	}
+}
+
+// errTooMany is why a node does not run as often as it should.
+var errTooMany = fmt.Errorf("The execution would have more than %d node runs.", maxNodeRuns) //nolint:staticcheck // a sentence for a person
+
+// due counts the node runs that are to come at least: one for each node and each instance that has not begun.
+func (r *run) due() (n int) {
+	for node := range r.nodes {
+		switch f := r.nodes[node].fan; {
+		case f != nil:
+			n += f.open - f.live
+		case r.states[node] == graph.Pending:
+			n++
+		}
+	}
+	return n
 }
 
 // add takes up an instance that is to be begun.
@@ -65,7 +84,7 @@ func (f *fan) add(in *instance) {
 }
 
 // expand evaluates the matrix of a node to its combinations, or the number of its iterations. The error is a sentence.
-func (r *run) expand(node int) (*fan, []map[string]any, error) {
+func (r *run) expand(node int) (*fan, []combination, error) {
 	n := &r.def.Nodes[node]
 	f := &fan{parallel: math.MaxInt}
 	if n.MaxParallel > 0 {
@@ -78,8 +97,19 @@ func (r *run) expand(node int) (*fan, []map[string]any, error) {
 		f.times = times
 		return f, nil, err
 	}
-	combinations, err := n.Matrix.Combinations(env)
-	return f, combinations, err
+	values, err := n.Matrix.Combinations(env)
+	if err != nil {
+		return f, nil, err
+	}
+	combinations, size := make([]combination, 0, len(values)), 0
+	for _, v := range values {
+		c := combination{v, r.showCombination(v)}
+		if size += len(c.shown); size > maxCombinations {
+			return f, nil, fmt.Errorf("The combinations of the matrix have more than %d bytes as JSON.", maxCombinations) //nolint:staticcheck // a sentence for a person
+		}
+		combinations = append(combinations, c)
+	}
+	return f, combinations, nil
 }
 
 // showCombination is a combination as it is stored and shown.
@@ -189,8 +219,12 @@ func (f *fan) iterated(r *run, in *instance) {
 		return // it was loaded
 	}
 	f.open++
-	if err != nil {
+	switch {
+	case err != nil:
 		r.failUnstarted(next, &execution.Failure{Code: "expression", Message: sentence("The end of the repeat cannot be evaluated", err)})
+		return
+	case r.nodeRuns+r.due() > maxNodeRuns:
+		r.failUnstarted(next, &execution.Failure{Code: "fan_out", Message: errTooMany.Error()})
 		return
 	}
 	f.pending = append(f.pending, next)
@@ -309,7 +343,7 @@ func (r *run) contextsOf(in *instance) expr.Env {
 	env := r.contexts(in.node)
 	switch n := &r.def.Nodes[in.node]; {
 	case n.Matrix != nil:
-		env.Contexts["matrix"] = in.combination
+		env.Contexts["matrix"] = in.combination.values
 	case n.Repeat != nil:
 		var before map[string]any
 		if in.index > 0 {

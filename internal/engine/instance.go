@@ -23,11 +23,11 @@ type node struct {
 type instance struct {
 	node, index   int
 	status        graph.Status
-	combination   map[string]any  // of a matrix; nil otherwise
-	shown         json.RawMessage // the combination as it is stored: masked
-	attempt       int             // number of the newest node run; 0 before the first
-	charged       int             // attempts that ended failed or timed_out
+	combination   combination // of a matrix; zero otherwise
+	attempt       int         // number of the newest node run; 0 before the first
+	charged       int         // attempts that ended failed or timed_out
 	interruptions int
+	reused        bool      // its newest node run is that of an earlier execution, of which this one is a rerun
 	interrupted   bool      // and not begun again yet
 	current       uuid.UUID // the node run that is running or waiting, else zero
 	signaled      bool      // its command was asked to end
@@ -41,6 +41,12 @@ type instance struct {
 	dueTimer      *time.Timer
 	outputs       map[string]any
 	failure       *execution.Failure
+}
+
+// combination is what an instance of a matrix runs for.
+type combination struct {
+	values map[string]any
+	shown  json.RawMessage // the same as it is stored: masked by what was known then
 }
 
 // instance returns that of a node with the index, and makes it, and those before it, where it is new.

@@ -56,7 +56,8 @@ func factsOf(s execution.Settled) queue.Facts {
 // started after the cancel runs because of it.
 func (r *run) recall(node int, nr *execution.NodeRun, canceledAt *time.Time) error {
 	in := r.instance(node, nr.Index)
-	in.attempt, in.failure, in.outputs, in.interrupted, in.shown = nr.Attempt, nr.Failure, nil, false, nr.Combination
+	in.attempt, in.failure, in.outputs, in.interrupted, in.combination.shown = nr.Attempt, nr.Failure, nil, false, nr.Combination
+	in.reused = nr.ReusedFrom != nil
 	in.afterCancel = canceledAt != nil && nr.StartedAt != nil && nr.StartedAt.After(*canceledAt)
 	r.state(in, graph.Status(nr.Status))
 	r.nodeRuns++

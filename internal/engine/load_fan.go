@@ -23,7 +23,7 @@ func (r *run) recallFan(node int) {
 	def, n := &r.def.Nodes[node], &r.nodes[node]
 	first := n.instances[0]
 	f, combinations, err := r.expand(node)
-	n.whole = err != nil || len(n.instances) == 1 && first.status.Terminal() && (f.times == 0 && first.shown == nil || def.Repeat != nil && first.status == graph.Skipped)
+	n.whole = err != nil || len(n.instances) == 1 && first.status.Terminal() && (f.times == 0 && first.combination.shown == nil || def.Repeat != nil && first.status == graph.Skipped)
 	if n.whole {
 		r.states[node] = first.status
 		return
@@ -31,11 +31,10 @@ func (r *run) recallFan(node int) {
 	n.fan = f
 	for i, c := range combinations {
 		in := r.instance(node, i)
-		shown := r.showCombination(c)
-		if in.shown != nil && !sameJSON(in.shown, shown) {
+		if in.reused && !sameJSON(r.maskJSON(in.combination.shown), c.shown) {
 			r.forget(in)
 		}
-		in.combination, in.shown = c, shown
+		in.combination = c
 	}
 	f.recall(r, node)
 }
@@ -86,6 +85,15 @@ func (f *fan) giveUpRetries(instances []*instance) {
 			f.live--
 		}
 	}
+}
+
+// maskJSON masks a stored combination by what is masked today, which may be more than when it was stored.
+func (r *run) maskJSON(raw json.RawMessage) json.RawMessage {
+	var c map[string]any
+	if json.Unmarshal(raw, &c) != nil {
+		return raw
+	}
+	return r.showCombination(c)
 }
 
 func sameJSON(a, b json.RawMessage) bool {

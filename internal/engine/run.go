@@ -189,7 +189,7 @@ func (r *run) loop(facts <-chan queue.Facts) error {
 			r.more = false
 			continue
 		}
-		if r.broken == nil && r.park() {
+		if r.park() {
 			return r.commit()
 		}
 		r.watchForced()
@@ -240,6 +240,9 @@ func (r *run) commit() error {
 	if len(refused) > 0 {
 		r.refusedChildren(refused)
 		r.decide()
+		if r.broken != nil {
+			return r.broken
+		}
 		return r.commit()
 	}
 	return nil
