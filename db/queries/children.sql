@@ -10,7 +10,8 @@ DELETE FROM execution_timers t USING signaled s WHERE t.execution_id = s.id AND 
 
 -- name: ChildList :many
 -- The children of an execution's node runs, and how they have ended. Index: executions_parent.
-SELECT e.id, e.parent_node_run_id, e.number, w.slug AS workflow_slug, e.status, d.outputs, d.error
+SELECT e.id, e.parent_node_run_id, e.number, w.slug AS workflow_slug, e.status, d.error,
+    (CASE WHEN octet_length(d.outputs::text) <= @max_bytes::int THEN d.outputs END)::jsonb AS outputs, COALESCE(octet_length(d.outputs::text), 0)::int AS size
 FROM executions e JOIN workflows w ON w.id = e.workflow_id JOIN execution_data d ON d.execution_id = e.id
 WHERE e.parent_execution_id = @parent_id AND e.parent_node_run_id = ANY (@node_run_ids::uuid[])
 ORDER BY e.id;

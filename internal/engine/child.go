@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,7 +20,7 @@ import (
 	"foundry/internal/workflow"
 )
 
-// maxAdmitted is how many executions one entry queues: others wait for its commit.
+// maxAdmitted is how many executions one entry queues, others wait for its commit, and how many are read at once.
 const maxAdmitted = 50
 
 // target is the workflow that a node runs: the version that was the newest when the node began.
@@ -168,16 +169,18 @@ func (r *run) takeChildren(recalled bool) error {
 	for id := range waiting {
 		ids = append(ids, id)
 	}
-	found, err := r.e.Executions.Children(r.ctx, r.c.ID, ids)
-	if err != nil {
-		return err
-	}
-	for i := range found {
-		in := waiting[found[i].NodeRunID]
-		delete(waiting, found[i].NodeRunID)
-		in.child = found[i].ID
-		if found[i].Status.Terminal() {
-			r.childEnded(in, &found[i])
+	for some := range slices.Chunk(ids, maxAdmitted) {
+		found, err := r.e.Executions.Children(r.ctx, r.c.ID, some)
+		if err != nil {
+			return err
+		}
+		for i := range found {
+			in := waiting[found[i].NodeRunID]
+			delete(waiting, found[i].NodeRunID)
+			in.child = found[i].ID
+			if found[i].Status.Terminal() {
+				r.childEnded(in, &found[i])
+			}
 		}
 	}
 	if !recalled {
@@ -231,6 +234,9 @@ func (r *run) childEnded(in *instance, c *execution.Child) {
 // childOutputs makes the outputs of an execution those of its instance. The error is a sentence.
 func (r *run) childOutputs(in *instance, c *execution.Child, result *journal.NodeRun) error {
 	in.outputs = nil
+	if c.Size > execution.MaxChildOutputs {
+		return fmt.Errorf("The outputs of the execution have %d bytes; the limit is %d.", c.Size, maxNodeOutputs) //nolint:staticcheck // a sentence for a person
+	}
 	if c.Outputs == nil {
 		return nil
 	}
@@ -252,7 +258,9 @@ func (r *run) childOutputs(in *instance, c *execution.Child, result *journal.Nod
 // parked: who claims it next does it again, but only if there is a reason for a claim.
 func (r *run) cancelChild(in *instance) {
 	how := max(r.cancel(), graph.Requested)
-	if in.asked >= how || in.child == uuid.Nil || how == graph.Requested && in.afterCancel {
+	f := r.nodes[in.node].fan
+	spared := in.afterCancel && how == graph.Requested && (f == nil || !f.failing) // it runs because of the cancel
+	if spared || in.asked >= how || in.child == uuid.Nil {
 		return
 	}
 	in.asked = how

@@ -40,6 +40,7 @@ type instance struct {
 	due           *time.Time    // while waiting: when that ends by itself, by this machine's monotonic clock
 	dueTimer      *time.Timer
 	outputs       map[string]any
+	size          int // of the outputs as JSON, in bytes
 	failure       *execution.Failure
 }
 

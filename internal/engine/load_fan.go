@@ -28,6 +28,12 @@ func (r *run) recallFan(node int) {
 		r.states[node] = first.status
 		return
 	}
+	if def.Matrix != nil && len(n.instances) > len(combinations) {
+		n.instances = n.instances[:len(combinations)] // a rerun with a version that has fewer; only what was reused goes beyond
+	}
+	if len(n.instances) == 0 {
+		return // it begins, for nothing
+	}
 	n.fan = f
 	for i, c := range combinations {
 		in := r.instance(node, i)
@@ -60,7 +66,8 @@ func (f *fan) recall(r *run, node int) {
 		}
 		if in.outputs != nil {
 			if raw, err := json.Marshal(in.outputs); err == nil {
-				f.bytes += len(raw)
+				in.size = len(raw)
+				f.bytes += in.size
 			}
 		}
 	}

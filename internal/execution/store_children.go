@@ -8,6 +8,9 @@ import (
 	"github.com/google/uuid"
 )
 
+// MaxChildOutputs is how many bytes of outputs a child can hand to its node, as stored.
+const MaxChildOutputs = 320 << 10 // more than the engine takes, since stored JSON has spaces
+
 // Child is an execution that a node of another runs.
 type Child struct {
 	ID           uuid.UUID
@@ -15,13 +18,14 @@ type Child struct {
 	WorkflowSlug string
 	Number       int64
 	Status       Status
-	Outputs      json.RawMessage // a JSON object, or nil
+	Outputs      json.RawMessage // a JSON object, or nil: there are none, or Size is above MaxChildOutputs
+	Size         int             // of the outputs, in bytes
 	Failure      *Failure
 }
 
 // Children returns the executions that node runs of an execution have as their own.
 func (s *Store) Children(ctx context.Context, parentID uuid.UUID, nodeRuns []uuid.UUID) ([]Child, error) {
-	rows, err := s.q.ChildList(ctx, &parentID, nodeRuns)
+	rows, err := s.q.ChildList(ctx, MaxChildOutputs, &parentID, nodeRuns)
 	if err != nil {
 		return nil, fmt.Errorf("reading children: %w", err)
 	}
@@ -33,7 +37,7 @@ func (s *Store) Children(ctx context.Context, parentID uuid.UUID, nodeRuns []uui
 		}
 		list = append(list, Child{
 			ID: row.ID, NodeRunID: *row.ParentNodeRunID, WorkflowSlug: row.WorkflowSlug, Number: row.Number, Status: Status(row.Status),
-			Outputs: row.Outputs, Failure: failure,
+			Outputs: row.Outputs, Size: int(row.Size), Failure: failure,
 		})
 	}
 	return list, nil

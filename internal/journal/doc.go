@@ -2,7 +2,7 @@
 //
 // One journal per process commits in groups. Whatever was submitted while the last commit was in
 // flight is written by the next; there is no timer, so one idle caller pays one commit and a
-// busy worker pays one for many. A commit is two round trips, whatever the number of executions:
+// busy worker pays one for many. A commit is two round trips, whatever the number of executions, and one or two more for each child that is queued:
 //
 //	Submit ──▶ queue (16 MiB or 10,000 entries; full means Submit waits)
 //	             │ take all

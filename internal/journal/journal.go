@@ -19,6 +19,7 @@ const (
 	maxQueuedBytes   = 16 << 20
 	maxQueuedEntries = 10_000
 	maxBatchBytes    = 8 << 20
+	maxBatchChildren = 50                                                         // each is a round trip
 	minWeight        = (maxQueuedBytes + maxQueuedEntries - 1) / maxQueuedEntries // so that one semaphore bounds both
 )
 
@@ -177,9 +178,10 @@ func (j *Journal) nudge() {
 func (j *Journal) take() []*pending {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n, bytes := 0, int64(0)
-	for n < len(j.queue) && (n == 0 || bytes+j.queue[n].weight <= maxBatchBytes) {
+	n, bytes, children := 0, int64(0), 0
+	for n < len(j.queue) && (n == 0 || bytes+j.queue[n].weight <= maxBatchBytes && children+len(j.queue[n].entry.Children) <= maxBatchChildren) {
 		bytes += j.queue[n].weight
+		children += len(j.queue[n].entry.Children)
 		n++
 	}
 	batch := j.queue[:n:n]

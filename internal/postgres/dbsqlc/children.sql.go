@@ -12,9 +12,10 @@ import (
 )
 
 const childList = `-- name: ChildList :many
-SELECT e.id, e.parent_node_run_id, e.number, w.slug AS workflow_slug, e.status, d.outputs, d.error
+SELECT e.id, e.parent_node_run_id, e.number, w.slug AS workflow_slug, e.status, d.error,
+    (CASE WHEN octet_length(d.outputs::text) <= $1::int THEN d.outputs END)::jsonb AS outputs, COALESCE(octet_length(d.outputs::text), 0)::int AS size
 FROM executions e JOIN workflows w ON w.id = e.workflow_id JOIN execution_data d ON d.execution_id = e.id
-WHERE e.parent_execution_id = $1 AND e.parent_node_run_id = ANY ($2::uuid[])
+WHERE e.parent_execution_id = $2 AND e.parent_node_run_id = ANY ($3::uuid[])
 ORDER BY e.id
 `
 
@@ -24,13 +25,14 @@ type ChildListRow struct {
 	Number          int64
 	WorkflowSlug    string
 	Status          string
-	Outputs         []byte
 	Error           []byte
+	Outputs         []byte
+	Size            int32
 }
 
 // The children of an execution's node runs, and how they have ended. Index: executions_parent.
-func (q *Queries) ChildList(ctx context.Context, parentID *uuid.UUID, nodeRunIds []uuid.UUID) ([]ChildListRow, error) {
-	rows, err := q.db.Query(ctx, childList, parentID, nodeRunIds)
+func (q *Queries) ChildList(ctx context.Context, maxBytes int32, parentID *uuid.UUID, nodeRunIds []uuid.UUID) ([]ChildListRow, error) {
+	rows, err := q.db.Query(ctx, childList, maxBytes, parentID, nodeRunIds)
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +46,9 @@ func (q *Queries) ChildList(ctx context.Context, parentID *uuid.UUID, nodeRunIds
 			&i.Number,
 			&i.WorkflowSlug,
 			&i.Status,
-			&i.Outputs,
 			&i.Error,
+			&i.Outputs,
+			&i.Size,
 		); err != nil {
 			return nil, err
 		}
