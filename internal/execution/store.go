@@ -42,8 +42,7 @@ func (s *Store) Get(ctx context.Context, organizationID, id uuid.UUID) (*Executi
 	return &Execution{
 		ID: row.ID, WorkflowID: row.WorkflowID, WorkflowSlug: row.WorkflowSlug, Version: int(row.WorkflowVersion),
 		Number: row.Number, Status: Status(row.Status), Source: Source(row.Source), Actor: row.Actor, Priority: int(row.Priority),
-		LastSeq: row.LastSeq, WorkerID: row.WorkerID, RerunOf: row.RerunOf, Group: row.ConcurrencyGroup, Blocked: row.Blocked,
-		Parent:   parentFrom(&row),
+		LastSeq: row.LastSeq, WorkerID: row.WorkerID, RerunOf: row.RerunOf, Group: row.ConcurrencyGroup, Blocked: row.Blocked, Parent: parentFrom(&row),
 		QueuedAt: row.QueuedAt, ClaimedAt: row.ClaimedAt, StartedAt: row.StartedAt, DeadlineAt: row.DeadlineAt,
 		CancelRequestedAt: row.CancelRequestedAt, FinishedAt: row.FinishedAt,
 		Inputs: row.Inputs, Outputs: row.Outputs, Failure: failure,
