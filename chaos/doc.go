@@ -14,6 +14,9 @@
 // A kill counts when it took away a process with SIGKILL (Postgres: SIGQUIT, the immediate shutdown), by this test or by a failpoint. At least half
 // of them must have hit while commands ran that the victim had to do with, or the run fails: it would prove nothing.
 //
+// A run ends by itself, whatever hangs: its storm and its rest have limits, which with what comes before and behind them fit into the time that
+// .ci/run gives. One that does not come to rest says which executions have not ended, where they are, and what the processes do.
+//
 // The disk becomes full for commands of the kind plan.Full, by a limit on the size of files, which needs no rights. With
 // -long as root, all sandboxes live on a small tmpfs besides, which a command fills up now and then.
 package chaos

@@ -52,14 +52,16 @@ FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_p
 
 // explain says why a run does not come to its end: what there is in the database, and what the processes do. It works while everything else hangs.
 func (r *run) explain(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	var b strings.Builder
 	pid, err := r.cluster.postmaster()
 	fmt.Fprintf(&b, "PostgreSQL runs as %d (%v)\n", pid, err)
 	for _, e := range explanations {
 		fmt.Fprintf(&b, "%s:\n", e.title)
-		lines, err := linesOf(ctx, r.cluster.url, e.sql)
+		asking, answered := context.WithTimeout(ctx, 10*time.Second)
+		lines, err := linesOf(asking, r.cluster.url, e.sql)
+		answered()
 		for i, line := range lines {
 			if i == explainedRows {
 				fmt.Fprintf(&b, "  and %d more\n", len(lines)-i)
@@ -91,13 +93,11 @@ func (r *run) explainBefore() (stop func()) {
 
 // linesOf asks on a connection of its own: those of the pool may be what hangs.
 func linesOf(ctx context.Context, url, sql string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close(ctx)
+	defer conn.Close(context.WithoutCancel(ctx))
 	rows, err := conn.Query(ctx, sql)
 	if err != nil {
 		return nil, err
