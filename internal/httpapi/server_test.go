@@ -166,7 +166,7 @@ func TestErrorsBecomeProblems(t *testing.T) {
 		"expired":     {errs.E(errs.Expired, "Gone."), 410, "expired", "Gone.", false},
 		"forbidden":   {errs.E(errs.Forbidden, "No."), 403, "forbidden", "No.", false},
 		"unclear":     {errs.E(errs.Unknown, "It may have happened."), 503, "unknown", "It may have happened.", true},
-		"its own":     {errs.E("group_held_by_parent", "No."), 422, "group_held_by_parent", "No.", false},
+		"its own":     {errs.E("of_nobody_else", "No."), 422, "of_nobody_else", "No.", false},
 		"echo's":      {echo.NewHTTPError(http.StatusBadRequest, "strconv.ParseInt: parsing"), 400, "invalid", "The request is malformed.", false},
 		"echo's own":  {echo.NewHTTPError(http.StatusInternalServerError, secret), 500, "internal", "Internal error.", true},
 		"body":        {&http.MaxBytesError{Limit: 1 << 20}, 413, "too_large", "The body is larger than 1 MiB.", false},

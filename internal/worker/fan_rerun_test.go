@@ -93,12 +93,16 @@ func TestFailFastAfterCancel(t *testing.T) {
 	if err := b.queue.Cancel(t.Context(), b.org, id, "test"); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "children", func() bool { return pgtest.Get[int](t, b.pool, "SELECT count(*) FROM executions WHERE parent_execution_id = $1 AND status = 'waiting'", id) == 2 })
+	await(t, "children", func() bool {
+		return pgtest.Get[int](t, b.pool, "SELECT count(*) FROM executions WHERE parent_execution_id = $1 AND status = 'waiting'", id) == 2
+	})
 	first := pgtest.Get[[16]byte](t, b.pool, "SELECT id FROM executions WHERE parent_execution_id = $1 ORDER BY number LIMIT 1", id)
 	if err := b.decide(t.Context(), first, true); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the failure", func() bool { return pgtest.Get[int](t, b.pool, "SELECT count(*) FROM node_runs WHERE execution_id = $1 AND node_key = 'call' AND status = 'failed'", id) == 1 })
+	await(t, "the failure", func() bool {
+		return pgtest.Get[int](t, b.pool, "SELECT count(*) FROM node_runs WHERE execution_id = $1 AND node_key = 'call' AND status = 'failed'", id) == 1
+	})
 	await(t, "the cancel of the other child", func() bool {
 		return pgtest.Get[int](t, b.pool, "SELECT count(*) FROM executions WHERE parent_execution_id = $1 AND cancel_requested_at IS NOT NULL", id) > 0
 	})
