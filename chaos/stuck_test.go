@@ -97,7 +97,7 @@ func linesOf(ctx context.Context, url, sql string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer conn.Close(ctx)
 	rows, err := conn.Query(ctx, sql)
 	if err != nil {
 		return nil, err
