@@ -64,7 +64,7 @@ func TestOneCommandSpansKillsAndDrains(t *testing.T) {
 		i.worker = next
 		i.attached(id, n+1)
 	}
-	x := i.ended(id)
+	x := i.endedAtLength(id)
 	if x.Status != client.ExecutionStatusCompleted {
 		t.Fatalf("status %s, %+v", x.Status, x.Error)
 	}
@@ -106,6 +106,27 @@ func (i *installation) grows(id, node string) {
 		}
 		return errors.New("the output does not grow")
 	})
+}
+
+// endedAtLength waits for the end of an execution as long as its output grows: how long a command of a thousand lines takes, the machine says.
+func (i *installation) endedAtLength(id string) (x client.Execution) {
+	i.t.Helper()
+	written := func() (n int64) {
+		for _, run := range i.nodes(id) {
+			n += run.StdoutBytes
+		}
+		return n
+	}
+	for x.FinishedAt == nil {
+		before := written()
+		eventually(i.t, func() error {
+			if x = i.execution(id); x.FinishedAt == nil && written() == before {
+				return fmt.Errorf("execution %s is %s, and its output does not grow", id, x.Status)
+			}
+			return nil
+		})
+	}
+	return x
 }
 
 // active waits until so many workers are.
@@ -182,7 +203,7 @@ func TestAFrozenWorkerHasNoEffect(t *testing.T) {
 		t.Fatal(err)
 	}
 	i.active(2) // it has found itself gone, and has joined again
-	x := i.ended(id)
+	x := i.endedAtLength(id)
 	if x.Status != client.ExecutionStatusCompleted || string(x.Outputs) != `{"starts":"1"}` {
 		t.Errorf("status %s, outputs %s, %+v", x.Status, x.Outputs, x.Error)
 	}
