@@ -1079,7 +1079,9 @@ type NewWorkflowForm struct {
 
 // NodePlan defines model for NodePlan.
 type NodePlan struct {
-	Key string `json:"key"`
+	// Kept Of a matrix or a repeat that goes on where it was: how many of its runs have completed and do not run again.
+	Kept int    `json:"kept,omitempty"`
+	Key  string `json:"key"`
 
 	// Plan `run` is also a node that was skipped, and is decided on anew.
 	Plan NodePlanPlan `json:"plan"`

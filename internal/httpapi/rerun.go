@@ -56,7 +56,7 @@ func (h *handlers) PreviewRerun(ctx context.Context, r openapi.PreviewRerunReque
 		Sandbox: sandboxPlanJSON(plan), Nodes: make([]openapi.NodePlan, 0, len(plan.Nodes)),
 	}
 	for _, n := range plan.Nodes {
-		node := openapi.NodePlan{Key: n.Key, Plan: openapi.Run}
+		node := openapi.NodePlan{Key: n.Key, Plan: openapi.Run, Kept: len(n.Kept)}
 		if n.Reused != nil {
 			node.Plan = openapi.Reused
 		}
