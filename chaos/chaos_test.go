@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"foundry/chaos/plan"
+	"foundry/internal/lifecycle"
 	"foundry/internal/sandbox/sandboxtest"
 )
 
@@ -86,7 +87,7 @@ func (r *run) storm(ctx context.Context) {
 	all.Go(func() { r.enqueue(ctx) })
 	all.Go(func() { r.strike(ctx) })
 	told := time.Now()
-	for sleep(ctx, 200*time.Millisecond) {
+	for lifecycle.Sleep(ctx, 200*time.Millisecond) {
 		kills, busy := r.count.kills()
 		r.mu.Lock()
 		executions := r.queued

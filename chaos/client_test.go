@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"foundry/internal/lifecycle"
 )
 
 // client speaks with whichever control plane answers.
@@ -69,7 +71,7 @@ func (c *client) insist(ctx context.Context, method, path string, header map[str
 		if status/100 == 2 || status/100 == 4 && status != http.StatusTooManyRequests {
 			return status, err
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !lifecycle.Sleep(ctx, 100*time.Millisecond) {
 			return status, fmt.Errorf("%s %s: given up with %d: %w", method, path, status, err)
 		}
 	}

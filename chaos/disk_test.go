@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"foundry/internal/lifecycle"
 )
 
 // smallDisk is in MiB.
@@ -26,7 +28,7 @@ func (r *run) fill(ctx context.Context, b blow) {
 	}
 	_ = file.Close()
 	r.count.dealt(b.kind, len(r.supervisors()) > 0)
-	sleep(ctx, time.Duration(b.pick*float64(2*time.Second)))
+	lifecycle.Sleep(ctx, time.Duration(b.pick*float64(2*time.Second)))
 	if err := os.Remove(name); err != nil {
 		r.t.Error(err)
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"foundry/internal/lifecycle"
 )
 
 // What processes do to themselves. Commits and calls are made often, so the odds of each are small.
@@ -97,7 +99,7 @@ func (r *run) strike(ctx context.Context) {
 		if kills, _ := r.count.kills(); kills >= r.form.kills {
 			b.pause *= 2
 		}
-		if !sleep(ctx, b.pause) {
+		if !lifecycle.Sleep(ctx, b.pause) {
 			return
 		}
 		r.deal(ctx, b)
@@ -178,7 +180,7 @@ func (r *run) hit(ctx context.Context, p *process, k kind) {
 	case freezeWorker:
 		p.signal(syscall.SIGSTOP)
 		r.clients.Go(func() {
-			sleep(ctx, 2*lease+lease/2) // it thaws at once when the storm ends
+			lifecycle.Sleep(ctx, 2*lease+lease/2) // it thaws at once when the storm ends
 			p.signal(syscall.SIGCONT)
 		})
 	case killShim, crashPostgres, killSelf, cutQueries, cutListeners, fillDisk:

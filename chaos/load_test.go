@@ -13,6 +13,7 @@ import (
 
 	"foundry/chaos/check"
 	"foundry/chaos/plan"
+	"foundry/internal/lifecycle"
 )
 
 // enqueue keeps executions coming until ctx ends and there were enough, and returns how many.
@@ -27,7 +28,7 @@ func (r *run) enqueue(ctx context.Context) int {
 				n++
 			}
 		}
-		sleep(ctx, 100*time.Millisecond)
+		lifecycle.Sleep(ctx, 100*time.Millisecond)
 	}
 	return n
 }
@@ -91,7 +92,7 @@ func (r *run) next(ctx context.Context, n int) *plan.Workflow {
 // cancel asks for the end of an execution, once or twice.
 func (r *run) cancel(ctx context.Context, id uuid.UUID, after time.Duration, times int) {
 	for range times {
-		if !sleep(ctx, after) {
+		if !lifecycle.Sleep(ctx, after) {
 			return
 		}
 		r.mu.Lock()
@@ -114,7 +115,7 @@ func (r *run) cancel(ctx context.Context, id uuid.UUID, after time.Duration, tim
 // decide answers approvals until ctx ends.
 func (r *run) decide(ctx context.Context) {
 	random := rand.New(rand.NewPCG(r.seed, 2))
-	for sleep(ctx, 200*time.Millisecond) {
+	for lifecycle.Sleep(ctx, 200*time.Millisecond) {
 		asked, err := r.prompts(ctx)
 		if err != nil {
 			continue // the database is away

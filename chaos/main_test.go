@@ -16,6 +16,7 @@ import (
 	// The binary is built by a child of the test, which Go's test cache does not see. This import
 	// makes a change of the program a change of the test.
 	_ "foundry/internal/cli"
+	"foundry/internal/lifecycle"
 	"foundry/internal/pgtest"
 )
 
@@ -66,20 +67,8 @@ func eventually(ctx context.Context, limit time.Duration, check func() error) er
 		if err == nil {
 			return nil
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !lifecycle.Sleep(ctx, 100*time.Millisecond) {
 			return fmt.Errorf("after %s: %w", limit, err)
 		}
-	}
-}
-
-// sleep waits, unless ctx ends before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }

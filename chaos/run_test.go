@@ -2,11 +2,8 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +19,8 @@ import (
 
 	"foundry/chaos/check"
 	"foundry/chaos/plan"
+	"foundry/internal/lifecycle"
+	"foundry/internal/pgtest"
 )
 
 // lease is short, so that a takeover does not take most of a run.
@@ -152,7 +150,7 @@ func (r *run) startProcesses() {
 	r.client = &client{token: r.command("admin", "token"), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
 	r.t.Cleanup(r.client.http.CloseIdleConnections)
 	for i := range r.form.serves {
-		port := freePort(r.t)
+		port := pgtest.FreePort(r.t)
 		r.client.urls = append(r.client.urls, "http://127.0.0.1:"+strconv.Itoa(port))
 		r.serves = append(r.serves, r.place(serve, i, append(slices.Clone(common), "PORT="+strconv.Itoa(port)), serveFailpoints))
 	}
@@ -186,24 +184,6 @@ func (r *run) place(role role, i int, env []string, failpoints string) *process 
 	return p
 }
 
-// freePort finds a port below those that connections are given on their way out: one of these could take it while its server is away.
-func freePort(t *testing.T) int {
-	t.Helper()
-	var config net.ListenConfig
-	for {
-		port := 10_000 + rand.IntN(20_000)
-		listener, err := config.Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = listener.Close() // it has accepted nothing
-		return port
-	}
-}
-
 // keep starts another instance whenever one has ended, and takes note of those that killed themselves.
 func (r *run) keep(p *process) {
 	for {
@@ -212,7 +192,7 @@ func (r *run) keep(p *process) {
 			return
 		}
 		r.note(p)
-		if !sleep(r.t.Context(), 50*time.Millisecond) || !p.start(r.binary) {
+		if !lifecycle.Sleep(r.t.Context(), 50*time.Millisecond) || !p.start(r.binary) {
 			return
 		}
 	}

@@ -61,14 +61,14 @@ func startWithKeys(t *testing.T) (i *installation, workerPort int) {
 // startOn is startWithKeys on a database. worker may change the worker's command before it starts; nil is fine.
 func startOn(t *testing.T, database string, worker func(*exec.Cmd)) (i *installation, workerPort int) {
 	t.Helper()
-	i = &installation{api: api{t: t}, dir: t.TempDir(), database: database, port: freePort(t)}
+	i = &installation{api: api{t: t}, dir: t.TempDir(), database: database, port: pgtest.FreePort(t)}
 	i.url = "http://127.0.0.1:" + strconv.Itoa(i.port)
 	token := spawn(t, i.dir, environ("DATABASE_URL="+i.database), nil, "admin", "token")
 	if code := token.wait(); code != 0 {
 		t.Fatalf("admin token: exit code %d: %s", code, token.err.String())
 	}
 	i.token = strings.TrimSpace(token.out.String())
-	workerPort = freePort(t)
+	workerPort = pgtest.FreePort(t)
 	keys := "FOUNDRY_ENCRYPTION_KEYS=" + secret.NewKey("test")
 	i.serve = spawn(t, i.dir, environ("DATABASE_URL="+i.database, "PORT="+strconv.Itoa(i.port), keys, "LOG_LEVEL=debug"), nil, "serve")
 	i.worker = spawn(t, i.dir, environ("DATABASE_URL="+i.database, "PORT="+strconv.Itoa(workerPort), keys, "LOG_LEVEL=debug",

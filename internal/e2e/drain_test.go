@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"foundry/api/client"
+	"foundry/internal/lifecycle"
 	"foundry/internal/pgtest"
 	"foundry/internal/postgres"
 )
@@ -68,7 +69,7 @@ func TestControlPlanesLeaveInTurn(t *testing.T) {
 func (i *installation) another() *installation {
 	i.t.Helper()
 	j := *i
-	j.port = freePort(i.t)
+	j.port = pgtest.FreePort(i.t)
 	j.url = "http://127.0.0.1:" + strconv.Itoa(j.port)
 	j.startServe()
 	return &j
@@ -109,7 +110,7 @@ func roam(here, there *installation, id string) *follower {
 	f.stop = func() { stop(); f.wg.Wait() }
 	here.t.Cleanup(f.stop)
 	f.wg.Go(func() {
-		for !f.connect(ctx) && sleep(ctx, retry) {
+		for !f.connect(ctx) && lifecycle.Sleep(ctx, retry) {
 			if f.i == here {
 				f.i = there
 			} else {
@@ -158,7 +159,7 @@ func post(here, there *installation) *poster {
 	p.stop = func() { stop(); p.wg.Wait() }
 	here.t.Cleanup(p.stop)
 	p.wg.Go(func() {
-		for key := uuid.NewString(); sleep(ctx, 50*time.Millisecond); {
+		for key := uuid.NewString(); lifecycle.Sleep(ctx, 50*time.Millisecond); {
 			if p.once(context.WithoutCancel(ctx), key) { // what was sent is read: else nobody knows what was accepted
 				key = uuid.NewString()
 			} else {

@@ -3,11 +3,8 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -36,7 +33,7 @@ type installation struct {
 func start(t testing.TB, env ...string) *installation {
 	t.Helper()
 	i := &installation{api: api{t: t}, dir: t.TempDir(), database: pgtest.Database(t), env: env}
-	i.port = freePort(t)
+	i.port = pgtest.FreePort(t)
 	i.url = "http://127.0.0.1:" + strconv.Itoa(i.port)
 	token := spawn(t, i.dir, environ("DATABASE_URL="+i.database), nil, "admin", "token")
 	if code := token.wait(); code != 0 {
@@ -46,24 +43,6 @@ func start(t testing.TB, env ...string) *installation {
 	i.startServe()
 	i.startWorker()
 	return i
-}
-
-// freePort finds a port below those that connections are given on their way out: one of these could take it while its server is away.
-func freePort(t testing.TB) int {
-	t.Helper()
-	var config net.ListenConfig
-	for {
-		port := 10_000 + rand.IntN(20_000)
-		listener, err := config.Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = listener.Close() // it has accepted nothing
-		return port
-	}
 }
 
 func (i *installation) startServe() {

@@ -17,22 +17,11 @@ import (
 	"time"
 
 	"foundry/api/client"
+	"foundry/internal/lifecycle"
 )
 
 // retry is a client's pause after a connection that has ended.
 const retry = 200 * time.Millisecond
-
-// sleep waits, unless ctx ends before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
 
 // sent is one server-sent event.
 type sent struct {
@@ -90,7 +79,7 @@ func (i *installation) followPath(path string, limit time.Duration) *follower {
 	f.stop = func() { stop(); f.wg.Wait() }
 	i.t.Cleanup(f.stop)
 	f.wg.Go(func() {
-		for !f.connect(ctx) && sleep(ctx, retry) {
+		for !f.connect(ctx) && lifecycle.Sleep(ctx, retry) {
 		}
 	})
 	return f
@@ -250,7 +239,7 @@ func (i *installation) visit(id string) *visits {
 		{http.MethodPost, "/workflows/brief/executions"},
 	} {
 		v.wg.Go(func() {
-			for v.once(ctx, r.method, r.path) && sleep(ctx, retry) {
+			for v.once(ctx, r.method, r.path) && lifecycle.Sleep(ctx, retry) {
 			}
 		})
 	}

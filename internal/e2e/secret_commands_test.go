@@ -23,7 +23,7 @@ const keysVariable = "FOUNDRY_ENCRYPTION_KEYS="
 // vault is an installation without a worker, whose control plane has encryption keys, and the workflow named vault.
 func vault(t *testing.T, keys ...string) *installation {
 	t.Helper()
-	i := &installation{api: api{t: t}, dir: t.TempDir(), database: pgtest.Database(t), port: freePort(t)}
+	i := &installation{api: api{t: t}, dir: t.TempDir(), database: pgtest.Database(t), port: pgtest.FreePort(t)}
 	i.url = "http://127.0.0.1:" + strconv.Itoa(i.port)
 	token := spawn(t, i.dir, environ("DATABASE_URL="+i.database), nil, "admin", "token")
 	if code := token.wait(); code != 0 {
