@@ -88,18 +88,14 @@ func (r *run) childRequest(in *instance) (queue.Request, *execution.Failure) {
 	if len(faults) > 0 {
 		return queue.Request{}, &execution.Failure{Code: "inputs", Message: fmt.Sprintf("The workflow %s does not take these inputs: %s: %s", n.Workflow, faults[0].Pointer, faults[0].Detail)}
 	}
-	group, err := to.def.EnterGroup(inputs, workflow.GroupFacts{Source: string(execution.FromExecution), Version: to.workflow.LatestVersion, Workflow: to.workflow.Slug})
-	if err != nil {
+	request := queue.Request{
+		ID: execution.NewID(), OrganizationID: r.c.OrganizationID, WorkflowID: to.workflow.ID, Version: to.workflow.LatestVersion,
+		Source: execution.FromExecution, Actor: fmt.Sprintf("%s #%d", r.c.WorkflowSlug, r.c.Number), Priority: to.def.Priority,
+	}
+	if err := request.Fill(to.def, to.workflow.Slug, inputs); err != nil {
 		return queue.Request{}, &execution.Failure{Code: "group", Message: errs.MessageOf(err, err.Error())}
 	}
-	if raw, err = json.Marshal(inputs); err != nil {
-		return queue.Request{}, &execution.Failure{Code: "inputs", Message: err.Error()}
-	}
-	return queue.Request{
-		ID: execution.NewID(), OrganizationID: r.c.OrganizationID, WorkflowID: to.workflow.ID, Version: to.workflow.LatestVersion,
-		Source: execution.FromExecution, Actor: fmt.Sprintf("%s #%d", r.c.WorkflowSlug, r.c.Number), Priority: to.def.Priority, Inputs: raw,
-		Timeout: to.def.Timeout, QueueTimeout: to.def.QueueTimeout, Group: group,
-	}, nil
+	return request, nil
 }
 
 // target looks up the workflow that a node runs, once a claim, so that all of a matrix runs the same version.
@@ -130,38 +126,17 @@ func (r *run) target(node int) (*target, *execution.Failure) {
 
 // refusedChildren ends the instances whose executions were not admitted.
 func (r *run) refusedChildren(refused map[uuid.UUID]*errs.Error) {
-	if len(refused) == 0 {
-		return
-	}
 	for in := range r.instances() {
 		if err, ok := refused[in.child]; ok && in.status == graph.Waiting {
-			r.endChild(in, execution.NodeFailed, journal.NodeRun{Failure: &execution.Failure{Code: string(err.Code), Message: "The execution was not queued: " + err.Message}})
+			r.endInstance(in, execution.NodeFailed, journal.NodeRun{Failure: &execution.Failure{Code: string(err.Code), Message: "The execution was not queued: " + err.Message}})
 		}
 	}
-}
-
-// endChild ends an instance whose execution has ended, or never was.
-func (r *run) endChild(in *instance, status execution.NodeStatus, result journal.NodeRun) {
-	id := in.current
-	in.child = uuid.Nil
-	r.endInstance(in, id, status, result)
-}
-
-// children are the instances that wait for an execution, by the id of their node run.
-func (r *run) children() map[uuid.UUID]*instance {
-	waiting := map[uuid.UUID]*instance{}
-	for in := range r.instances() {
-		if in.status == graph.Waiting && r.def.Nodes[in.node].Kind == workflow.KindWorkflow {
-			waiting[in.current] = in
-		}
-	}
-	return waiting
 }
 
 // takeChildren takes in which executions of its nodes have ended. What is to be queued yet has none; recalled says that there is no such
 // thing, so that what is not found is queued again.
 func (r *run) takeChildren(recalled bool) error {
-	waiting := r.children()
+	waiting := r.waiting(workflow.KindWorkflow)
 	if len(waiting) == 0 {
 		return nil
 	}
@@ -188,7 +163,7 @@ func (r *run) takeChildren(recalled bool) error {
 	}
 	for _, in := range waiting { // it was refused, and nobody has said so yet
 		if r.unwanted(in) && !in.afterCancel {
-			r.endChild(in, execution.NodeCanceled, journal.NodeRun{})
+			r.endInstance(in, execution.NodeCanceled, journal.NodeRun{})
 			continue
 		}
 		request, failure := r.childRequest(in)
@@ -196,7 +171,7 @@ func (r *run) takeChildren(recalled bool) error {
 		case r.broken != nil:
 			return r.broken
 		case failure != nil:
-			r.endChild(in, execution.NodeFailed, journal.NodeRun{Failure: failure})
+			r.endInstance(in, execution.NodeFailed, journal.NodeRun{Failure: failure})
 		default:
 			r.admitChild(in, request)
 		}
@@ -228,7 +203,7 @@ func (r *run) childEnded(in *instance, c *execution.Child) {
 	if err := r.childOutputs(in, c, &result); err != nil {
 		status, result.Failure = execution.NodeFailed, &execution.Failure{Code: "outputs", Message: err.Error()}
 	}
-	r.endChild(in, status, result)
+	r.endInstance(in, status, result)
 }
 
 // childOutputs makes the outputs of an execution those of its instance. The error is a sentence.

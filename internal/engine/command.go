@@ -263,13 +263,14 @@ func (r *run) endNodeRun(id uuid.UUID, status execution.NodeStatus, result journ
 		return
 	}
 	delete(r.active, id)
-	r.endInstance(in, id, status, result)
+	r.endInstance(in, status, result)
 }
 
 // endInstance writes the end of an instance's newest node run into the entry, and the retry that follows it, if one does.
-func (r *run) endInstance(in *instance, id uuid.UUID, status execution.NodeStatus, result journal.NodeRun) {
+func (r *run) endInstance(in *instance, status execution.NodeStatus, result journal.NodeRun) {
+	id := in.current
 	result.Failure = r.maskFailure(result.Failure)
-	in.current, in.failure = uuid.Nil, result.Failure
+	in.current, in.child, in.failure = uuid.Nil, uuid.Nil, result.Failure
 	result.ID, result.Status = id, status
 	var again bool
 	if status == execution.NodeFailed || status == execution.NodeTimedOut {
@@ -305,7 +306,7 @@ func (r *run) endInstance(in *instance, id uuid.UUID, status execution.NodeStatu
 // retryDelay says whether an instance that has just failed is run again, and after what pause.
 func (r *run) retryDelay(in *instance, exitCode *int) (time.Duration, bool) {
 	def := &r.def.Nodes[in.node]
-	if in.charged > def.Retries.Max || r.cancel() != graph.NotCanceled || r.unwanted(in) || r.nodeRuns+r.due() >= maxNodeRuns {
+	if in.charged > def.Retries.Max || r.unwanted(in) || r.nodeRuns+r.due() >= maxNodeRuns {
 		return 0, false
 	}
 	if len(def.RetryOn) > 0 {

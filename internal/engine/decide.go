@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"maps"
-
 	"github.com/google/uuid"
 
 	"foundry/internal/event"
@@ -147,10 +145,9 @@ func (r *run) writeNodeRun(in *instance, run journal.NodeRun) {
 }
 
 // recordStart adds the event of a node run's start. That of a node which fans out says of how many it is one, at most, and for which
-// combination.
+// combination. It may add to data.
 func (r *run) recordStart(in *instance, id uuid.UUID, data map[string]any) {
 	if f := r.nodes[in.node].fan; f != nil {
-		data = maps.Clone(data)
 		if data == nil {
 			data = map[string]any{}
 		}

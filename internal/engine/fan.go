@@ -8,6 +8,7 @@ import (
 	"foundry/internal/execution"
 	"foundry/internal/expr"
 	"foundry/internal/graph"
+	"foundry/internal/workflow"
 )
 
 // failFast is why what is left of a matrix is skipped in which something has failed.
@@ -187,13 +188,16 @@ func (f *fan) moved(r *run, in *instance, from graph.Status) {
 	switch {
 	case n.Repeat != nil:
 		f.iterated(r, in)
-	case failed && n.FailFast && !n.ContinueOnError && !f.failing:
+	case failed && hasty(n) && !f.failing:
 		f.fail(r, in.node)
 	}
 	if f.open == 0 {
 		r.states[in.node] = f.settled(r, in.node)
 	}
 }
+
+// hasty reports whether one failure ends all of a node.
+func hasty(n *workflow.Node) bool { return n.Matrix != nil && n.FailFast && !n.ContinueOnError }
 
 func isLive(s graph.Status) bool { return s == graph.Running || s == graph.Waiting }
 

@@ -37,9 +37,7 @@ func (r *run) load(settled execution.Settled) error {
 			return err
 		}
 	}
-	if err := r.recallFans(); err != nil {
-		return err
-	}
+	r.recallFans()
 	r.tail.refused = r.tail.stored > maxExecutionLog
 	r.recallFailures()
 	if err := r.takeChildren(true); err != nil {

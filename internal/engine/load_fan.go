@@ -10,13 +10,12 @@ import (
 )
 
 // recallFans works out what the nodes run for that had fanned out when the execution was loaded. What a node above gives comes first.
-func (r *run) recallFans() error {
+func (r *run) recallFans() {
 	for _, node := range r.def.Graph.Order() {
 		if r.def.Nodes[node].Fans() && len(r.nodes[node].instances) > 0 {
 			r.recallFan(node)
 		}
 	}
-	return nil
 }
 
 func (r *run) recallFan(node int) {
@@ -62,7 +61,7 @@ func (f *fan) recall(r *run, node int) {
 			f.open++
 			f.live++
 		case in.status == graph.Failed || in.status == graph.TimedOut:
-			f.failing = f.failing || def.Matrix != nil && def.FailFast && !def.ContinueOnError
+			f.failing = f.failing || hasty(def)
 		}
 		if in.outputs != nil {
 			if raw, err := json.Marshal(in.outputs); err == nil {

@@ -172,14 +172,20 @@ func (r *run) cancelWait(in *instance) {
 	r.endWaiting(in, execution.NodeCanceled, nil)
 }
 
-// takeDecisions takes in what people have decided about approvals, which is durable with its event already.
-func (r *run) takeDecisions() error {
+// waiting are the instances of a kind that wait, by the id of their node run.
+func (r *run) waiting(kind workflow.Kind) map[uuid.UUID]*instance {
 	waiting := map[uuid.UUID]*instance{}
 	for in := range r.instances() {
-		if in.status == graph.Waiting && r.def.Nodes[in.node].Kind == workflow.KindApproval {
+		if in.status == graph.Waiting && r.def.Nodes[in.node].Kind == kind {
 			waiting[in.current] = in
 		}
 	}
+	return waiting
+}
+
+// takeDecisions takes in what people have decided about approvals, which is durable with its event already.
+func (r *run) takeDecisions() error {
+	waiting := r.waiting(workflow.KindApproval)
 	if len(waiting) == 0 {
 		return nil
 	}

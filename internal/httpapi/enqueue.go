@@ -127,13 +127,8 @@ func (h *handlers) fill(ctx context.Context, request *queue.Request, w *workflow
 	if len(details) > 0 {
 		return refusedInputs(details)
 	}
-	if request.Inputs, err = json.Marshal(inputs); err != nil {
-		return fmt.Errorf("encoding inputs: %w", err)
-	}
 	request.Version, request.Priority = version, valueOr(body.Priority, def.Priority)
-	request.Timeout, request.QueueTimeout = def.Timeout, def.QueueTimeout
-	request.Group, err = def.EnterGroup(inputs, workflow.GroupFacts{Source: string(request.Source), Version: version, Workflow: w.Slug})
-	return err
+	return request.Fill(def, w.Slug, inputs)
 }
 
 // source says where a principal's requests come from: a session is a person at the dashboard.

@@ -94,6 +94,12 @@ func cancelLocked(ctx context.Context, q *dbsqlc.Queries, row dbsqlc.ExecutionLo
 
 // cancelOnce asks for a cancel that nobody has asked for, and returns how many it has: one, or none of what has ended.
 func (s *Store) cancelOnce(ctx context.Context, organizationID, id uuid.UUID, data map[string]any) (asked int, err error) {
+	return s.cancelUpTo(ctx, organizationID, id, false, data)
+}
+
+// cancelUpTo makes the first request for a cancel, and with forced the second, as far as nobody has made them, and returns how many it has
+// made. What has ended, or is gone, needs none; what was never claimed ends with the first.
+func (s *Store) cancelUpTo(ctx context.Context, organizationID, id uuid.UUID, forced bool, data map[string]any) (asked int, err error) {
 	event, err := json.Marshal(data)
 	if err != nil {
 		return 0, fmt.Errorf("encoding an event: %w", err)
@@ -101,14 +107,38 @@ func (s *Store) cancelOnce(ctx context.Context, organizationID, id uuid.UUID, da
 	err = s.announce(ctx, func(tx dbsqlc.DBTX) (wake, error) {
 		q := dbsqlc.New(tx)
 		row, err := lockFamily(ctx, q, organizationID, id)
-		if err != nil || execution.Status(row.Status).Terminal() || row.CancelRequestedAt != nil {
+		if errors.Is(err, pgx.ErrNoRows) {
+			return wake{}, nil
+		}
+		if err != nil {
 			return wake{}, err
 		}
-		asked = 1
-		return wake{work: true, ids: withParent(id, row.ParentExecutionID)}, cancelLocked(ctx, q, row, event)
+		for asked = 0; asked < missing(row, forced); asked++ {
+			if err := cancelLocked(ctx, q, row, event); err != nil {
+				return wake{}, err
+			}
+		}
+		if asked == 0 {
+			return wake{}, nil
+		}
+		return wake{work: true, ids: withParent(id, row.ParentExecutionID)}, nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("canceling execution %s: %w", id, err)
 	}
 	return asked, nil
+}
+
+// missing counts the requests for a cancel that are to be made yet.
+func missing(row dbsqlc.ExecutionLockRow, forced bool) int {
+	status := execution.Status(row.Status)
+	switch {
+	case status.Terminal():
+		return 0
+	case row.CancelRequestedAt == nil && forced && status != execution.Queued:
+		return 2
+	case row.CancelRequestedAt == nil || forced && row.CancelForcedAt == nil:
+		return 1
+	}
+	return 0
 }

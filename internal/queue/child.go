@@ -2,14 +2,10 @@ package queue
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
-	"foundry/internal/execution"
 	"foundry/internal/postgres/dbsqlc"
 )
 
@@ -32,38 +28,8 @@ func withParent(id uuid.UUID, parent *uuid.UUID) []uuid.UUID {
 // CancelChild sees to it that the cancel of a parent has reached a child: a request, and with forced a second one, unless they were made
 // before. Of one that has ended nothing changes; errs.NotFound is not returned either, since there is nothing to end then.
 func (s *Store) CancelChild(ctx context.Context, organizationID, id uuid.UUID, forced bool, by string) error {
-	event, err := json.Marshal(map[string]any{"by": by})
-	if err != nil {
-		return fmt.Errorf("encoding an event: %w", err)
-	}
-	err = s.announce(ctx, func(tx dbsqlc.DBTX) (wake, error) {
-		q := dbsqlc.New(tx)
-		row, err := lockFamily(ctx, q, organizationID, id)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return wake{}, nil
-		}
-		if err != nil {
-			return wake{}, err
-		}
-		asks := 0
-		switch {
-		case execution.Status(row.Status).Terminal():
-		case row.CancelRequestedAt == nil && forced && execution.Status(row.Status) != execution.Queued:
-			asks = 2
-		case row.CancelRequestedAt == nil || forced && row.CancelForcedAt == nil:
-			asks = 1
-		}
-		for range asks {
-			if err := cancelLocked(ctx, q, row, event); err != nil {
-				return wake{}, err
-			}
-		}
-		return wake{work: asks > 0, ids: withParent(id, row.ParentExecutionID)}, nil
-	})
-	if err != nil {
-		return fmt.Errorf("canceling child %s: %w", id, err)
-	}
-	return nil
+	_, err := s.cancelUpTo(ctx, organizationID, id, forced, map[string]any{"by": by})
+	return err
 }
 
 // CancelOrphans cancels executions, at most 100 a call, whose parent has ended without them: it was ended by force. It returns how many. Any

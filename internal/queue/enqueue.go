@@ -38,6 +38,17 @@ type Request struct {
 	Once   *idempotency.Guard[Queued] // nil: every time. Enqueue only
 }
 
+// Fill takes from the version what the request does not say: limits of time, and the group that it enters with these inputs, as
+// Definition.ValidateInputs returns them. Source and Version are set before. A group without a name is errs.Validation.
+func (r *Request) Fill(def *workflow.Definition, slug string, inputs map[string]any) (err error) {
+	if r.Inputs, err = json.Marshal(inputs); err != nil {
+		return fmt.Errorf("encoding inputs: %w", err)
+	}
+	r.Timeout, r.QueueTimeout = def.Timeout, def.QueueTimeout
+	r.Group, err = def.EnterGroup(inputs, workflow.GroupFacts{Source: string(r.Source), Version: r.Version, Workflow: slug})
+	return err
+}
+
 // Parent is the node run that an execution belongs to. It has no other.
 type Parent struct {
 	ExecutionID uuid.UUID
