@@ -194,7 +194,7 @@ func testTailShare(t *testing.T, h Harness) {
 		ids = append(ids, b.script("head -c 2000000 /dev/zero; echo done >&2; sleep 1000"))
 	}
 	for _, id := range ids {
-		b.read(id, func(tr *transcript) bool { return tr.stderr.Len() > 0 })
+		b.read(id, func(tr *transcript) bool { return tr.stdout.Len() == 2_000_000 && tr.stderr.Len() > 0 })
 	}
 	res, err := b.shim.Tail(t.Context(), nil, 0)
 	noError(t, err)
@@ -217,8 +217,9 @@ func testTailShare(t *testing.T, h Harness) {
 
 func testOutputLimit(t *testing.T, h Harness) {
 	b := newBox(t, h)
+	// Far more than a pipe holds: stdout's part is beyond the limit when stderr's begins.
 	tr := b.follow(b.start(shim.Spec{
-		Script:      "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2; echo on >> ran",
+		Script:      "head -c 3000000 /dev/zero; head -c 300000 /dev/zero >&2; echo on >> ran",
 		OutputLimit: 100_000,
 	}))
 	equal(t, "exit code", tr.exit.ExitCode, 0)
