@@ -45,6 +45,11 @@ func serverSettings(profile bool) map[string]string {
 }
 
 func newBencher(ctx context.Context, o options) (*bencher, error) {
+	if o.profile != "" {
+		if err := os.MkdirAll(o.profile, 0o755); err != nil {
+			return nil, err
+		}
+	}
 	dir, err := os.MkdirTemp("", "foundry-bench-")
 	if err != nil {
 		return nil, err

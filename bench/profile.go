@@ -22,8 +22,14 @@ func (in *installation) profile(ctx context.Context, name string) (stop func()) 
 	if in.b.profile == "" {
 		return func() {}
 	}
-	if _, err := in.pool.Exec(ctx, "SELECT pg_stat_statements_reset()"); err != nil {
-		in.b.progress("statements: %v", err)
+	for _, sql := range []string{
+		"ALTER SYSTEM SET pg_stat_statements.track_planning = on", // the library knows it only now that it is loaded
+		"SELECT pg_reload_conf()",
+		"SELECT pg_stat_statements_reset()",
+	} {
+		if _, err := in.pool.Exec(ctx, sql); err != nil {
+			in.b.progress("statements: %v", err)
+		}
 	}
 	var wg sync.WaitGroup
 	for i, p := range append([]*process{in.serve}, in.workers...) {
@@ -61,6 +67,26 @@ func sizes(ctx context.Context, pool *pgxpool.Pool, file io.Writer) error {
 	return rows.Err()
 }
 
+// scans writes how tables were read and changed. Many rows read by whole scans tell of a plan that was made while the table was small.
+func scans(ctx context.Context, pool *pgxpool.Pool, file io.Writer) error {
+	rows, err := pool.Query(ctx, `SELECT relname, seq_scan, seq_tup_read, COALESCE(idx_scan, 0), n_tup_upd, n_tup_hot_upd, n_dead_tup, autovacuum_count, autoanalyze_count
+FROM pg_stat_user_tables WHERE seq_scan + COALESCE(idx_scan, 0) > 0 ORDER BY seq_tup_read DESC LIMIT 12`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	fmt.Fprintf(file, "%12s %12s %12s %10s %10s %10s %8s %8s  table\n", "whole scans", "rows of them", "index scans", "updates", "of it HOT", "dead", "vacuums", "analyzes")
+	for rows.Next() {
+		var table string
+		var n [8]int64
+		if err := rows.Scan(&table, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], &n[7]); err != nil {
+			return err
+		}
+		fmt.Fprintf(file, "%12d %12d %12d %10d %10d %10d %8d %8d  %s\n", n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], table)
+	}
+	return rows.Err()
+}
+
 func fetch(ctx context.Context, url, name string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -84,8 +110,8 @@ func fetch(ctx context.Context, url, name string) error {
 func statements(ctx context.Context, pool *pgxpool.Pool, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	rows, err := pool.Query(ctx, `SELECT calls, total_exec_time, mean_exec_time, rows, wal_bytes::bigint, left(regexp_replace(query, '\s+', ' ', 'g'), 90)
-FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY total_exec_time DESC LIMIT 25`)
+	rows, err := pool.Query(ctx, `SELECT calls, total_exec_time, mean_exec_time, plans, total_plan_time, rows, wal_bytes::bigint, left(regexp_replace(query, '\s+', ' ', 'g'), 90)
+FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY total_exec_time + total_plan_time DESC LIMIT 25`)
 	if err != nil {
 		return err
 	}
@@ -98,15 +124,18 @@ FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname 
 	if err := sizes(ctx, pool, file); err != nil {
 		return err
 	}
-	fmt.Fprintf(file, "%9s %11s %9s %9s %12s  query\n", "calls", "total ms", "mean ms", "rows", "wal")
+	if err := scans(ctx, pool, file); err != nil {
+		return err
+	}
+	fmt.Fprintf(file, "%9s %11s %9s %9s %11s %9s %12s  query\n", "calls", "total ms", "mean ms", "plans", "planning ms", "rows", "wal")
 	for rows.Next() {
-		var calls, count, wal int64
-		var total, mean float64
+		var calls, plans, count, wal int64
+		var total, mean, planning float64
 		var query string
-		if err := rows.Scan(&calls, &total, &mean, &count, &wal, &query); err != nil {
+		if err := rows.Scan(&calls, &total, &mean, &plans, &planning, &count, &wal, &query); err != nil {
 			return err
 		}
-		fmt.Fprintf(file, "%9d %11.1f %9.3f %9d %12d  %s\n", calls, total, mean, count, wal, query)
+		fmt.Fprintf(file, "%9d %11.1f %9.3f %9d %11.1f %9d %12d  %s\n", calls, total, mean, plans, planning, count, wal, query)
 	}
 	return rows.Err()
 }

@@ -3,12 +3,14 @@
 -- LIMIT may run more than once and claim too many. Passed over are also workflows whose secrets this worker
 -- could not open a moment ago, and executions whose sandbox it could not reach; what is paused is not in the index (QueuePause says why).
 -- An execution of a workflow without secrets is decided here: it reads none, now or later.
+-- What is in the queue is held by nobody and has not ended, which the planner cannot know: it takes IS NULL for rare where it has no statistics,
+-- and would look for such rows in all executions. Of COALESCE it only believes that it is often true.
 -- Index: execution_queue_order, secrets_workflow, execution_secrets_pkey.
 WITH picked AS MATERIALIZED (
     SELECT q.execution_id
     FROM execution_queue q
     JOIN executions e ON e.id = q.execution_id
-    WHERE NOT q.paused AND e.worker_id IS NULL AND e.finished_at IS NULL AND e.workflow_id <> ALL (@avoid::uuid[]) AND e.id <> ALL (@avoid::uuid[])
+    WHERE NOT q.paused AND COALESCE(e.worker_id IS NULL AND e.finished_at IS NULL, false) AND e.workflow_id <> ALL (@avoid::uuid[]) AND e.id <> ALL (@avoid::uuid[])
       AND EXISTS (SELECT 1 FROM workers w WHERE w.id = @worker_id AND w.state = 'active' AND w.lease_until > now())
     ORDER BY q.run_order, q.execution_id
     LIMIT @lim

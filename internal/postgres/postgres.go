@@ -52,6 +52,7 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 	configure(config.ConnConfig, cmp.Or(o.Name, "foundry"))
 	config.ConnConfig.RuntimeParams["statement_timeout"] = milliseconds(statementTimeout)
 	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(idleTimeout)
+	planByIndex(config.ConnConfig.RuntimeParams)
 	config.ConnConfig.Tracer = o.Tracer
 	config.AfterConnect = teachUUID
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -63,6 +64,16 @@ func Open(ctx context.Context, url string, o Options) (*pgxpool.Pool, error) {
 		return nil, unreachable(err)
 	}
 	return pool, nil
+}
+
+// planByIndex keeps the planner from reading whole tables where there is an index. Every statement of a pool finds few rows by one. It is
+// prepared once, often while its tables are empty, when reading all of a table looks cheapest; and such a plan stays
+// while the table grows, until statistics are taken, which takes minutes. Where nothing else can be, a table is
+// still read whole, at a price so high that the server would compile the statement: hence jit.
+func planByIndex(params map[string]string) {
+	for _, name := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"} {
+		params[name] = "off"
+	}
 }
 
 // Connect makes one connection outside any pool, without timeouts of statements.

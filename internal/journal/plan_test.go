@@ -1,0 +1,86 @@
+package journal_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+
+	"foundry/internal/journal"
+	"foundry/internal/pgtest"
+	"foundry/internal/postgres"
+	"foundry/internal/queue"
+)
+
+// A statement is prepared once, and its plan outlives the day on which the database was empty: until statistics are
+// taken nothing makes Postgres think again. What a no-op execution reads must not grow with what there is by then.
+func TestPlansOfAnEmptyDatabase(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, table := range []string{"executions", "execution_data", "execution_queue", "node_runs"} {
+		pgtest.Exec(t, b.pool, "ALTER TABLE "+table+" DISABLE TRIGGER ALL") // foreign keys, which would take most of the time
+		pgtest.Exec(t, b.pool, "ALTER TABLE "+table+" SET (autovacuum_enabled = off)")
+	}
+	one := pgtest.Open(t, b.url, postgres.Options{MaxConns: 1})
+	b.queue = queue.NewStore(one, postgres.NewNotifier(one, zerolog.Nop()))
+	j := b.startOn(one, nil)
+	for range 10 { // Postgres settles for a plan at the sixth
+		b.live(j)
+	}
+	for batch := range 4 { // each far below the statement timeout
+		pgtest.Exec(t, b.pool, `
+WITH x AS (
+    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, queued_at, queue_deadline_at, finished_at)
+    SELECT gen_random_uuid(), $1, $2, 1, 1000 + 5000 * $3 + n, 'completed', 'api', now(), now(), now() FROM generate_series(1, 5000) AS n
+    RETURNING id
+), data AS (
+    INSERT INTO execution_data (execution_id, inputs) SELECT id, '{}' FROM x
+)
+INSERT INTO node_runs (id, execution_id, node_key, status, finished_at) SELECT gen_random_uuid(), id, 'a', 'completed', now() FROM x`, b.org, b.workflow, batch)
+	}
+	before := b.rowsRead(one)
+	const rounds = 10
+	for range rounds {
+		b.live(j)
+	}
+	for table, rows := range b.rowsRead(one) {
+		if n := rows - before[table]; n > rounds*100 {
+			t.Errorf("%d executions read %d rows of %s, or of its indexes", rounds, n, table)
+		}
+	}
+}
+
+// live takes an execution of one node from the queue to its end.
+func (b *testBundle) live(j *running) {
+	b.t.Helper()
+	id := b.claimed(1)[0]
+	if _, err := b.queue.Held(b.t.Context(), b.worker); err != nil {
+		b.t.Fatal(err)
+	}
+	start, run := started(id, "a")
+	j.commit(b.t, start)
+	end := completed(id)
+	run.Status = "completed"
+	end.NodeRuns = []journal.NodeRun{run}
+	j.commit(b.t, end)
+}
+
+// rowsRead counts the rows and entries of indexes that were read of each table so far, by the sessions of a pool with one connection.
+func (b *testBundle) rowsRead(one *pgxpool.Pool) map[string]int64 {
+	b.t.Helper()
+	pgtest.Exec(b.t, one, "SELECT pg_stat_force_next_flush()")
+	rows, err := b.pool.Query(b.t.Context(), `SELECT t.relname, t.seq_tup_read + COALESCE(sum(i.idx_tup_read), 0)::bigint
+FROM pg_stat_user_tables t LEFT JOIN pg_stat_user_indexes i USING (relid)
+WHERE t.relname = ANY ('{executions,execution_data,execution_queue,node_runs}') GROUP BY t.relid, t.relname, t.seq_tup_read`)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	read := map[string]int64{}
+	var table string
+	var n int64
+	if _, err := pgx.ForEachRow(rows, []any{&table, &n}, func() error { read[table] = n; return nil }); err != nil {
+		b.t.Fatal(err)
+	}
+	return read
+}
