@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -23,16 +24,17 @@ const (
 	minWeight        = (maxQueuedBytes + maxQueuedEntries - 1) / maxQueuedEntries // so that one semaphore bounds both
 )
 
-// flushTimeout bounds the last commits after Run's context has ended. Who leaves in good order has flushed before.
-const flushTimeout = time.Second
+// defaultFlushTimeout is enough for what is in flight: who leaves in good order has flushed before.
+const defaultFlushTimeout = time.Second
 
 // Config is what a journal needs.
 type Config struct {
-	Pool       *pgxpool.Pool
-	Notifier   *postgres.Notifier
-	Logger     zerolog.Logger
-	Registerer prometheus.Registerer // nil registers nothing
-	QueuedMax  int                   // of the children's workflows, as of a queue.Store; 0 is its default
+	Pool         *pgxpool.Pool
+	Notifier     *postgres.Notifier
+	Logger       zerolog.Logger
+	Registerer   prometheus.Registerer // nil registers nothing
+	QueuedMax    int                   // of the children's workflows, as of a queue.Store; 0 is its default
+	FlushTimeout time.Duration         // of the last commits after Run's context has ended; 0 is a second
 }
 
 // Journal commits entries in groups. Safe for concurrent use.
@@ -42,7 +44,8 @@ type Journal struct {
 	log      zerolog.Logger
 	metrics  metrics
 
-	queuedMax int
+	queuedMax    int
+	flushTimeout time.Duration
 
 	room *semaphore.Weighted // bytes
 	wake chan struct{}       // one slot: there is something to take
@@ -63,7 +66,8 @@ type pending struct {
 func New(c Config) *Journal {
 	return &Journal{
 		pool: c.Pool, notifier: c.Notifier, log: c.Logger, metrics: newMetrics(c.Registerer), queuedMax: c.QueuedMax,
-		room: semaphore.NewWeighted(maxQueuedBytes), wake: make(chan struct{}, 1),
+		flushTimeout: cmp.Or(c.FlushTimeout, defaultFlushTimeout),
+		room:         semaphore.NewWeighted(maxQueuedBytes), wake: make(chan struct{}, 1),
 	}
 }
 
@@ -116,7 +120,7 @@ func (j *Journal) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Run commits until ctx ends; then it commits what is queued, for at most a second, and refuses
+// Run commits until ctx ends; then it commits what is queued, for no longer than the flush timeout, and refuses
 // the rest.
 func (j *Journal) Run(ctx context.Context) error {
 	// Commits outlive ctx: one that is in flight when it ends is neither lost nor left unknown.
@@ -145,13 +149,13 @@ func (j *Journal) Run(ctx context.Context) error {
 }
 
 // close refuses further entries, wakes Run for those that are queued, and ends its commits when
-// they take longer than flushTimeout. It returns when commits ends.
+// they take longer than the flush timeout. It returns when commits ends.
 func (j *Journal) close(commits context.Context, cancel context.CancelCauseFunc) {
 	j.mu.Lock()
 	j.closed = true
 	j.mu.Unlock()
 	j.nudge()
-	limit := time.NewTimer(flushTimeout)
+	limit := time.NewTimer(j.flushTimeout)
 	defer limit.Stop()
 	select {
 	case <-limit.C:

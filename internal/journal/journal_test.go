@@ -32,6 +32,7 @@ type testBundle struct {
 	org        uuid.UUID
 	workflow   uuid.UUID
 	worker     uuid.UUID
+	flush      time.Duration // of journals that start from now on; 0 is the default
 }
 
 func setup(t *testing.T) *testBundle {
@@ -75,7 +76,7 @@ func (b *testBundle) start() *running {
 
 func (b *testBundle) startOn(pool *pgxpool.Pool, statements *pgtest.Statements) *running {
 	b.t.Helper()
-	j := journal.New(journal.Config{Pool: pool, Notifier: postgres.NewNotifier(pool, zerolog.Nop()), Logger: zerolog.Nop()})
+	j := journal.New(journal.Config{Pool: pool, Notifier: postgres.NewNotifier(pool, zerolog.Nop()), Logger: zerolog.Nop(), FlushTimeout: b.flush})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
 	done := make(chan struct{})
 	go func() {
@@ -217,7 +218,7 @@ func (j *running) commit(t *testing.T, e *journal.Entry) journal.Receipt {
 // await polls until the condition holds.
 func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(5 * time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !condition() {
