@@ -12,7 +12,6 @@ import (
 	"foundry/internal/execution"
 	"foundry/internal/journal"
 	"foundry/internal/pgtest"
-	"foundry/internal/postgres"
 )
 
 // TestRefusedData has Postgres refuse what one execution says: that one ends, with all that it has, and its neighbour
@@ -182,28 +181,39 @@ func TestDeadlockIsRetried(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	defer b.check()
-	// Whoever looks for deadlocks first after both wait is the victim: the journal, after three seconds, not the test.
-	statements := new(pgtest.Statements)
-	j := b.startOn(pgtest.Open(t, b.url+"&deadlock_timeout=3s", postgres.Options{Tracer: statements}), statements)
-	ids := b.claimed(2) // in order of id, as the journal locks them
-	hold := b.claimed(1)[0]
-	unlock := b.lock(hold)
-	held := j.submit(t, warning(hold, 1))
-	b.awaitBlocked()
-
+	j := b.start()
+	ids := b.claimed(3) // in order of id, as the journal locks them
 	tx, err := b.pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, sql := range []string{"SET LOCAL deadlock_timeout = '1min'", "SELECT 1 FROM executions WHERE id = '" + ids[1].String() + "' FOR UPDATE"} {
+	defer tx.Rollback(t.Context())
+	for _, sql := range []string{"SET LOCAL statement_timeout = 0", "SET LOCAL deadlock_timeout = '1h'", "SELECT 1 FROM executions WHERE id = '" + ids[2].String() + "' FOR UPDATE"} {
 		if _, err := tx.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}
 	}
-	answers := []<-chan answer{held, j.submit(t, warning(ids[0], 1)), j.submit(t, warning(ids[1], 1))}
-	unlock()
+	letOn := b.lock(ids[1])
+	defer letOn()
+	release := b.hold(j)
+	var answers []<-chan answer
+	for _, id := range ids {
+		answers = append(answers, j.submit(t, warning(id, 1)))
+	}
+	release()
 	b.awaitBlocked() // it has the first and waits for the second
-	if _, err := tx.Exec(t.Context(), "SELECT 1 FROM executions WHERE id = $1 FOR UPDATE", ids[0]); err != nil {
+	second := make(chan error, 1)
+	go func() {
+		_, err := tx.Exec(t.Context(), "SELECT 1 FROM executions WHERE id = $1 FOR UPDATE", ids[0])
+		second <- err
+	}()
+	await(t, "the test to wait for the first", func() bool {
+		return pgtest.Get[int](t, b.pool, `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT 1 FROM executions%'`) == 1
+	})
+	// Who waits looks for a deadlock once, and is the victim then: the journal, which waits last, for the third, and so when both do.
+	letOn()
+	if err := <-second; err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(t.Context()); err != nil {
