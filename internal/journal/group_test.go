@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 
 	"foundry/internal/errs"
@@ -45,26 +46,39 @@ func (b *testBundle) claimAll(n int) []queue.Claimed {
 	return claimed
 }
 
+// listen returns what waits for the first wake-up of workers from now on.
+func (b *testBundle) listen() (woken func() error) {
+	b.t.Helper()
+	conn, err := pgx.Connect(b.t.Context(), b.url)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(b.t.Context())) })
+	if _, err := conn.Exec(b.t.Context(), "LISTEN "+postgres.ChannelWork); err != nil {
+		b.t.Fatal(err)
+	}
+	return func() error {
+		ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+		defer cancel()
+		_, err := conn.WaitForNotification(ctx)
+		return err
+	}
+}
+
 // TestEndsAdmit: whatever ends executions, the journal gives their slots on in the same commit, and wakes the workers with it.
 func TestEndsAdmit(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	defer b.check()
-	j := b.start()
-	listening, err := b.pool.Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listening.Release()
 	enter := func(name string) uuid.UUID { return b.enter(t.Context(), name, 1, workflow.ConflictQueue) }
 	lost := execution.Failure{Code: "test", Message: "It is over."}
-	for name, end := range map[string]func(id uuid.UUID) error{
-		"End":  func(id uuid.UUID) error { _, err := j.Commit(t.Context(), completed(id)); return err },
-		"Fail": func(id uuid.UUID) error { return j.Fail(t.Context(), id, 1, lost) },
-		"Force": func(id uuid.UUID) error {
+	for name, end := range map[string]func(j *running, id uuid.UUID) error{
+		"End":  func(j *running, id uuid.UUID) error { _, err := j.Commit(t.Context(), completed(id)); return err },
+		"Fail": func(j *running, id uuid.UUID) error { return j.Fail(t.Context(), id, 1, lost) },
+		"Force": func(j *running, id uuid.UUID) error {
 			return j.Force(t.Context(), id, 1, execution.Canceled, nil, lost)
 		},
-		"data that cannot be stored": func(id uuid.UUID) error {
+		"data that cannot be stored": func(j *running, id uuid.UUID) error {
 			e := warning(id, 1)
 			e.Records[0].Data = json.RawMessage(`{`)
 			if _, err := j.Commit(t.Context(), e); !errs.Is(err, errs.Internal) {
@@ -77,25 +91,22 @@ func TestEndsAdmit(t *testing.T) {
 		b.claimAll(1)
 		second := enter(name)
 		b.claimAll(0)
-		if _, err := listening.Exec(t.Context(), "LISTEN "+postgres.ChannelWork); err != nil {
-			t.Fatal(err)
-		}
-		if err := end(first); err != nil {
+		j, woken := b.start(), b.listen() // one that has notified just now would not do it at once
+		if err := end(j, first); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		if _, err := listening.Conn().WaitForNotification(ctx); err != nil {
+		if err := woken(); err != nil {
 			t.Errorf("%s wakes nobody: %v", name, err)
 		}
-		cancel()
 		b.check()
 		if claimed := b.claimAll(1); claimed[0].ID != second {
 			t.Errorf("%s: claimed %s, want %s", name, claimed[0].ID, second)
 		}
-		if err := end(second); err != nil {
+		if err := end(j, second); err != nil {
 			t.Fatal(err)
 		}
 	}
+	j := b.start()
 	// One batch ends many, of one group and of several, and admits for all.
 	var held []uuid.UUID
 	for n := range 6 {
