@@ -54,10 +54,19 @@ func (b *testBundle) overlaps() map[string]int {
 	return most
 }
 
-// crew is worker processes as far as the database sees them: each has its own connections, claims and journal.
+// What a crew has.
+const (
+	crewSize  = 8
+	crewSlots = 20
+)
+
+// crew is worker processes as far as the database sees them: each has its own connections, claims and journal. None ends anything before
+// all of their slots are taken.
 type crew struct {
 	*testBundle
-	left atomic.Int64 // executions that have not ended
+	left atomic.Int64  // executions that have not ended
+	free atomic.Int64  // slots that were never taken
+	full chan struct{} // closed when there is none
 }
 
 func (c *crew) worker(ctx context.Context) {
@@ -65,10 +74,10 @@ func (c *crew) worker(ctx context.Context) {
 	store := queue.NewStore(pool, postgres.NewNotifier(pool, zerolog.Nop()))
 	j := c.startOn(pool, nil) //nolint:contextcheck // stopped with the test
 	id := execution.NewID()
-	if err := store.Join(ctx, queue.Worker{ID: id, Host: "crew", PID: 1, Version: "test", Slots: 20, Lease: time.Hour}); err != nil {
+	if err := store.Join(ctx, queue.Worker{ID: id, Host: "crew", PID: 1, Version: "test", Slots: crewSlots, Lease: time.Hour}); err != nil {
 		c.t.Error(err)
 	}
-	slots := make(chan struct{}, 20)
+	slots := make(chan struct{}, crewSlots)
 	var engines sync.WaitGroup
 	defer engines.Wait()
 	tick := time.NewTicker(25 * time.Millisecond)
@@ -81,6 +90,9 @@ func (c *crew) worker(ctx context.Context) {
 		}
 		for _, x := range claimed {
 			slots <- struct{}{}
+			if c.free.Add(-1) == 0 {
+				close(c.full)
+			}
 			engines.Go(func() {
 				defer func() { <-slots }()
 				if err := c.drive(ctx, store, j, x); err != nil {
@@ -98,6 +110,11 @@ func (c *crew) worker(ctx context.Context) {
 
 // drive ends an execution, or gives it back, or parks it for a moment.
 func (c *crew) drive(ctx context.Context, store *queue.Store, j *running, x queue.Claimed) error {
+	select {
+	case <-c.full:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	switch rand.IntN(20) {
 	case 0:
 		return store.Release(ctx, x.ID, x.Claim, "Another one is to go on.")
@@ -118,29 +135,39 @@ func (c *crew) drive(ctx context.Context, store *queue.Store, j *running, x queu
 	return err
 }
 
+// enqueue queues executions, four at a time, in the groups that group says. Their limits are 1 to 3.
+func (c *crew) enqueue(ctx context.Context, executions int, group func(n int) int) {
+	var all sync.WaitGroup
+	for part := range 4 {
+		all.Go(func() {
+			for n := part; n < executions; n += 4 {
+				g := group(n)
+				c.enter(ctx, fmt.Sprintf("group %d", g), 1+g%3, workflow.ConflictQueue)
+			}
+		})
+	}
+	all.Wait()
+}
+
 // TestGroupsNeverExceedTheirLimit is a target of issue 5: 8 workers, 5,000 executions in groups of limit 1 to 3.
 func TestGroupsNeverExceedTheirLimit(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	const workers, executions, groups = 8, 5000, 90
+	const executions, groups, early = 5000, 90, 3 * 90
 	limits := map[string]int{}
 	for n := range groups {
 		limits[fmt.Sprintf("group %d", n)] = 1 + n%3
 	}
-	c := &crew{testBundle: b}
+	c := &crew{testBundle: b, full: make(chan struct{})}
 	c.left.Store(executions)
+	c.free.Store(crewSize * crewSlots)
+	// Every group is full before the workers come: 180 executions are ready, for 160 slots. So of the 30 groups with each limit some are held whole.
+	c.enqueue(t.Context(), early, func(n int) int { return n % groups })
 	var all sync.WaitGroup
-	for range workers {
+	for range crewSize {
 		all.Go(func() { c.worker(t.Context()) })
 	}
-	for part := range 4 {
-		all.Go(func() {
-			for n := part; n < executions; n += 4 {
-				group := fmt.Sprintf("group %d", rand.IntN(groups))
-				b.enter(t.Context(), group, limits[group], workflow.ConflictQueue)
-			}
-		})
-	}
+	all.Go(func() { c.enqueue(t.Context(), executions-early, func(int) int { return rand.IntN(groups) }) })
 	timers, stop := context.WithCancel(t.Context())
 	var loop sync.WaitGroup
 	loop.Go(func() {
