@@ -289,5 +289,10 @@ FROM execution_queue q JOIN executions e ON e.id = q.execution_id JOIN workflows
 WHERE q.execution_id = @id;
 
 -- name: ExecutionCountByStatus :many
--- For /metrics: only what is alive, so the count stays small.
-SELECT status, count(*) AS executions FROM executions WHERE finished_at IS NULL GROUP BY status;
+-- For /metrics: what is alive, found without what has ended. Who is held is running, and who is parked waits.
+-- Index: executions_queue_deadline, executions_held, executions_unheld, executions_parked.
+SELECT 'queued'::text AS status, count(*) AS executions FROM executions WHERE status = 'queued'
+UNION ALL
+SELECT 'running', (SELECT count(*) FROM executions WHERE worker_id IS NOT NULL) + (SELECT count(*) FROM executions WHERE worker_id IS NULL AND status = 'running')
+UNION ALL
+SELECT 'waiting', count(*) FROM executions WHERE parked_at IS NOT NULL;

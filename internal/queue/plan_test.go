@@ -7,6 +7,7 @@ import (
 
 	"foundry/internal/pgtest"
 	"foundry/internal/postgres"
+	"foundry/internal/postgres/dbsqlc"
 	"foundry/internal/queue"
 )
 
@@ -40,6 +41,7 @@ INSERT INTO execution_data (execution_id, inputs) SELECT id, '{}' FROM x`, b.org
 	run(func() error { _, err := b.queue.PassDeadlines(t.Context()); return err })
 	run(func() error { _, err := b.queue.Held(t.Context(), worker); return err })
 	run(func() error { return b.queue.SignalSecrets(t.Context(), b.workflow) })
+	run(func() error { _, err := dbsqlc.New(b.pool).ExecutionCountByStatus(t.Context()); return err })
 	run(func() error { _, _, err := b.executions.QueuePosition(t.Context(), b.enqueue()); return err })
 	for _, c := range []struct{ query, want string }{
 		{"QueueClaim", "executions executions_pkey"},
@@ -49,6 +51,10 @@ INSERT INTO execution_data (execution_id, inputs) SELECT id, '{}' FROM x`, b.org
 		{"WorkerHeld", "executions_held"},
 		{"QueueSignalSecrets", "executions_held"},
 		{"ExecutionQueuePosition", "execution_queue"},
+		{"ExecutionCountByStatus", "executions_queue_deadline"},
+		{"ExecutionCountByStatus", "executions_held"},
+		{"ExecutionCountByStatus", "executions_unheld"},
+		{"ExecutionCountByStatus", "executions_parked"},
 	} {
 		for _, generic := range []bool{false, true} {
 			scans := pgtest.Explain(t, b.pool, b.statements.Last(t, c.query), generic).Scans()

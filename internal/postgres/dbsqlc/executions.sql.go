@@ -33,7 +33,11 @@ func (q *Queries) ExecutionCancelQueued(ctx context.Context, day time.Time, even
 }
 
 const executionCountByStatus = `-- name: ExecutionCountByStatus :many
-SELECT status, count(*) AS executions FROM executions WHERE finished_at IS NULL GROUP BY status
+SELECT 'queued'::text AS status, count(*) AS executions FROM executions WHERE status = 'queued'
+UNION ALL
+SELECT 'running', (SELECT count(*) FROM executions WHERE worker_id IS NOT NULL) + (SELECT count(*) FROM executions WHERE worker_id IS NULL AND status = 'running')
+UNION ALL
+SELECT 'waiting', count(*) FROM executions WHERE parked_at IS NOT NULL
 `
 
 type ExecutionCountByStatusRow struct {
@@ -41,7 +45,8 @@ type ExecutionCountByStatusRow struct {
 	Executions int64
 }
 
-// For /metrics: only what is alive, so the count stays small.
+// For /metrics: what is alive, found without what has ended. Who is held is running, and who is parked waits.
+// Index: executions_queue_deadline, executions_held, executions_unheld, executions_parked.
 func (q *Queries) ExecutionCountByStatus(ctx context.Context) ([]ExecutionCountByStatusRow, error) {
 	rows, err := q.db.Query(ctx, executionCountByStatus)
 	if err != nil {
