@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 )
 
 // Files of a directory beside those of wire.go.
@@ -34,7 +33,7 @@ func (d directory) file(name string) string { return filepath.Join(d.path, name)
 
 // state tells what the directory is. exit is set for Ended only.
 func (d directory) state() (State, *Exit, error) {
-	word, err := d.startedWord()
+	word, err := os.ReadFile(d.file(StartedFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return New, nil, nil
 	}
@@ -59,19 +58,6 @@ func (d directory) state() (State, *Exit, error) {
 		return Ended, exit, nil
 	}
 	return Lost, nil, nil
-}
-
-// startedWord returns the content of the started file. An empty one is in the middle of claim,
-// or its maker died there, which is then no seal.
-func (d directory) startedWord() (word []byte, err error) {
-	for range 20 {
-		word, err = os.ReadFile(d.file(StartedFile))
-		if err != nil || len(word) > 0 {
-			return word, err
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return word, nil
 }
 
 // exit returns the content of exit.json, or nil when there is none that can be believed: a
@@ -117,17 +103,23 @@ func (d directory) lockHeld() (bool, error) {
 	return false, err
 }
 
-// claim makes the started file with the word, unless there is one already.
+// claim makes the started file with the word, unless there is one already. A link makes it at once: whoever finds the file finds its
+// word, and a word that cannot be stored leaves no file.
 func (d directory) claim(word string) (bool, error) {
-	f, err := os.OpenFile(d.file(StartedFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return false, nil
-	}
+	aside, err := os.CreateTemp(d.path, ".started-*")
 	if err != nil {
 		return false, err
 	}
-	_, err = f.WriteString(word)
-	return true, errors.Join(err, f.Close())
+	defer os.Remove(aside.Name())
+	_, err = aside.WriteString(word)
+	if err := errors.Join(err, aside.Close()); err != nil {
+		return false, err
+	}
+	err = os.Link(aside.Name(), d.file(StartedFile))
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (d directory) writeExit(exit Exit) error {

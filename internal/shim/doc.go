@@ -15,19 +15,19 @@
 //
 // # A directory
 //
-//	            start: flock, O_EXCL started,          command ended:
+//	            start: flock, link started,            command ended:
 //	            spawn supervisor                       exit.json renamed
 //	┌─────┐ ─────────────────────────────▶ ┌─────────┐ ────────────────▶ ┌───────┐
 //	│ new │                                │ started │                   │ ended │
 //	└─────┘                                └─────────┘                   └───────┘
-//	   │  seal: O_EXCL started,                 │  supervisor died: lock free,
+//	   │  seal: link started,                   │  supervisor died: lock free,
 //	   │  with the word sealed                  ▼  no exit.json
 //	   ▼                                     ┌──────┐
 //	┌────────┐                               │ lost │
 //	│ sealed │                               └──────┘
 //	└────────┘
 //
-// The state is read from three facts and stored nowhere: the file started (made once, by O_EXCL),
+// The state is read from three facts and stored nowhere: the file started (made once and whole, by a link),
 // the lock (held by the supervisor for exactly as long as it lives) and exit.json (renamed
 // into place, so whole). No process id is ever stored.
 //
@@ -55,7 +55,7 @@
 //
 //   - A start is repeated, by a client that saw no answer or a proxy: started exists, so the
 //     answer is already, ended, sealed or lost, and nothing runs twice.
-//   - A seal races with a start: O_EXCL lets one win, and both answers tell who.
+//   - A seal races with a start: link(2) lets one win, and both answers tell who.
 //   - The starter dies before started exists: the directory is new. After: the supervisor it
 //     spawned goes on; if there is none, the lock is free and the directory is lost.
 //   - The spec cannot be used: an error before started exists, so the directory stays new.

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// seal takes the place of a start. It takes no lock: O_EXCL decides between it and a start
+// seal takes the place of a start. It takes no lock: the claim decides between it and a start
 // that is in its middle. What a lost supervisor left running is killed.
 func seal(d directory) (Result, error) {
 	if err := os.MkdirAll(d.path, 0o700); err != nil {

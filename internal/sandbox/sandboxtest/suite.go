@@ -47,6 +47,7 @@ func Run(t *testing.T, setup func(t *testing.T) Harness) {
 		"seal before start":                         testSealFirst,
 		"seal after start":                          testSealLater,
 		"seal and start at once":                    testSealRace,
+		"a seal that cannot be stored is none":      testSealWithoutRoom,
 		"a command that cannot be executed":         testStartFailed,
 		"a bad spec leaves a new directory":         testBadSpec,
 		"shells":                                    testShells,

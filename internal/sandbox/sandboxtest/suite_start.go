@@ -102,6 +102,22 @@ func testSealRace(t *testing.T, h Harness) {
 	}
 }
 
+// A seal that fails half-way, as on a full disk, must not look like a start whose supervisor died.
+func testSealWithoutRoom(t *testing.T, h Harness) {
+	b := newBox(t, h)
+	id := uuid.New()
+	noError(t, b.sb.PutFile(t.Context(), path.Join(b.shim.Dir(id), shim.SpecFile), strings.NewReader("{}"), 0o600)) // makes the folder
+	argv := append([]string{"sh", "-c", `ulimit -f 0; exec "$@"`, "sh"}, b.info.ShimCommand...)
+	r, err := b.sb.Run(t.Context(), sandbox.Command{Argv: append(argv, "seal", b.shim.Dir(id))})
+	noError(t, err)
+	if r.ExitCode == 0 {
+		t.Fatalf("a seal that can write nothing answers %s", r.Stdout)
+	}
+	state, err := b.shim.Seal(t.Context(), id)
+	noError(t, err)
+	equal(t, "the state of a seal with room", state, shim.Sealed)
+}
+
 func testStartFailed(t *testing.T, h Harness) {
 	b := newBox(t, h)
 	noError(t, b.sb.PutFile(t.Context(), path.Join(b.info.Workspace, "tool"), strings.NewReader("#!/no/such/interpreter\n"), 0o755))
