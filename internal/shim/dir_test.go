@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The state is a function of files and the lock, also of those that a crash leaves.
@@ -72,6 +73,17 @@ func TestEnvironmentSurvivesTheStartCall(t *testing.T) {
 	}
 	if got := strings.Join(lastOfEach([]string{"A=1", "B=2", "PWD=/x", "A=3"}), "|"); got != "B=2|A=3" {
 		t.Fatalf("without repeats it is %q", got)
+	}
+}
+
+func TestSpecHasDefaults(t *testing.T) {
+	t.Parallel()
+	s := Spec{}.withDefaults()
+	if s.Grace != 10*time.Second || s.OutputLimit != 64<<20 || s.OutputsLimit != 256<<10 || s.SummaryLimit != 256<<10 {
+		t.Errorf("an empty spec means %+v", s)
+	}
+	if s = (Spec{Grace: time.Minute, OutputLimit: 1, OutputsLimit: 2, SummaryLimit: 3}); s.withDefaults().Grace != s.Grace || s.withDefaults().OutputLimit != 1 {
+		t.Errorf("%+v becomes %+v", s, s.withDefaults())
 	}
 }
 

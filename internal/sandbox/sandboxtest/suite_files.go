@@ -6,7 +6,6 @@ import (
 	"path"
 	"strings"
 	"testing"
-	"time"
 
 	"foundry/internal/errs"
 	"foundry/internal/sandbox"
@@ -94,8 +93,19 @@ func testRun(t *testing.T, h Harness) {
 
 func testRunContext(t *testing.T, h Harness) {
 	b := newBox(t, h)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := b.sb.Run(ctx, sandbox.Command{Argv: []string{"sleep", "100"}})
-	wantCode(t, err, errs.Unknown)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := b.sb.Run(ctx, sandbox.Command{Argv: []string{"sh", "-c", "touch running; exec sleep 1000"}})
+		ended <- err
+	}()
+	// A call that has not begun when its context ends has another error.
+	eventually(t, "the command runs", func() bool {
+		entries, err := b.sb.List(t.Context(), b.info.Workspace)
+		noError(t, err)
+		return len(entries) > 0
+	})
+	cancel()
+	wantCode(t, <-ended, errs.Unknown)
 }
