@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -45,10 +46,15 @@ func listArtifacts(d directory) (ListResult, error) {
 	return l.result, err
 }
 
+// anyTime is a bound for listCheckpoint that leaves nothing alone.
+const anyTime = math.MaxInt64
+
+// settledBy is the instant, in nanoseconds, before which no entry can get a neighbour of its own instant any more.
+func settledBy(now time.Time) int64 { return now.Add(-stampSlack).UnixNano() }
+
 // listCheckpoint lists the newest entry of the checkpoints folder that appeared after the mark, and after the one that was restored, with its
-// files; none is no name. settled
-// leaves alone what may yet get a neighbour of the same instant.
-func listCheckpoint(d directory, after mark, settled bool) (ListResult, error) {
+// files; none is no name. What has not appeared before an instant, in nanoseconds, is left alone.
+func listCheckpoint(d directory, after mark, before int64) (ListResult, error) {
 	l, err := newLister(d, CheckpointDir)
 	if err != nil || l == nil {
 		return ListResult{}, err
@@ -63,7 +69,7 @@ func listCheckpoint(d directory, after mark, settled bool) (ListResult, error) {
 			after = restored
 		}
 	}
-	newest, err := l.newest(after, settled)
+	newest, err := l.newest(after, before)
 	if err != nil || newest.name == "" {
 		return ListResult{}, err
 	}
@@ -121,12 +127,11 @@ func parseMark(text string) (mark, error) {
 	return mark{at, name}, nil
 }
 
-func (l *lister) newest(after mark, settled bool) (newest mark, err error) {
+func (l *lister) newest(after mark, before int64) (newest mark, err error) {
 	entries, err := fs.ReadDir(l.root.FS(), ".")
 	if err != nil {
 		return mark{}, err
 	}
-	before := time.Now().Add(-stampSlack).UnixNano()
 	for _, e := range entries {
 		if hidden(e.Name()) {
 			continue
@@ -136,7 +141,7 @@ func (l *lister) newest(after mark, settled bool) (newest mark, err error) {
 			continue // it has just gone
 		}
 		m := mark{changedAt(info), e.Name()}
-		if m.compare(after) > 0 && m.compare(newest) > 0 && (!settled || m.at < before) {
+		if m.compare(after) > 0 && m.compare(newest) > 0 && m.at < before {
 			newest = m
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // leave puts files below a directory's folder; a content of "->x" is a link to x.
@@ -84,7 +85,7 @@ func TestListOfArtifacts(t *testing.T) {
 	if result, err := listArtifacts(d); err != nil || result.text() != "" {
 		t.Errorf("a folder that is a link: %v, %s", err, result.text())
 	}
-	if result, err := listCheckpoint(d, mark{}, false); err != nil || result.Name != "" {
+	if result, err := listCheckpoint(d, mark{}, anyTime); err != nil || result.Name != "" {
 		t.Errorf("a folder that is a link: %v, %+v", err, result)
 	}
 	if result, err := listArtifacts(directory{t.TempDir()}); err != nil || result.text() != "" {
@@ -129,19 +130,22 @@ func TestListIsBounded(t *testing.T) {
 func TestNewestCheckpoint(t *testing.T) {
 	t.Parallel()
 	d := directory{t.TempDir()}
-	if result, err := listCheckpoint(d, mark{}, false); err != nil || result.Name != "" {
+	if result, err := listCheckpoint(d, mark{}, anyTime); err != nil || result.Name != "" {
 		t.Fatalf("without a folder: %v, %+v", err, result)
 	}
 	leave(t, d, CheckpointDir, map[string]string{"b": "bb", ".tmp/x": "1"})
-	if result, err := listCheckpoint(d, mark{}, true); err != nil || result.Name != "" {
-		t.Fatalf("what has just appeared is listed as settled: %v, %+v", err, result)
-	}
-	first, err := listCheckpoint(d, mark{}, false)
+	first, err := listCheckpoint(d, mark{}, anyTime)
 	if err != nil || first.Name != "b" || first.text() != "b 2" {
 		t.Fatalf("%v, %+v", err, first)
 	}
+	appeared := time.Unix(0, first.Appeared)
+	for settled, want := range map[int64]string{settledBy(appeared.Add(stampSlack)): "", settledBy(appeared.Add(stampSlack + 1)): "b"} {
+		if result, err := listCheckpoint(d, mark{}, settled); err != nil || result.Name != want {
+			t.Fatalf("of what has settled by %d there is %q, want %q (%v)", settled-first.Appeared, result.Name, want, err)
+		}
+	}
 	seen := mark{first.Appeared, first.Name}
-	if again, err := listCheckpoint(d, seen, false); err != nil || again.Name != "" {
+	if again, err := listCheckpoint(d, seen, anyTime); err != nil || again.Name != "" {
 		t.Fatalf("the same again: %v, %+v", err, again)
 	}
 	later(t, d, first.Appeared)
@@ -149,14 +153,14 @@ func TestNewestCheckpoint(t *testing.T) {
 	if err := os.Rename(filepath.Join(d.file(CheckpointDir), ".tmp"), filepath.Join(d.file(CheckpointDir), "a")); err != nil {
 		t.Fatal(err)
 	}
-	second, err := listCheckpoint(d, seen, false)
+	second, err := listCheckpoint(d, seen, anyTime)
 	if err != nil || second.Name != "a" || second.text() != "a/x 1" || second.Appeared <= first.Appeared {
 		t.Fatalf("%v, %+v", err, second)
 	}
 	if err := os.RemoveAll(filepath.Join(d.file(CheckpointDir), "a")); err != nil {
 		t.Fatal(err)
 	}
-	if gone, err := listCheckpoint(d, seen, false); err != nil || gone.Name != "" {
+	if gone, err := listCheckpoint(d, seen, anyTime); err != nil || gone.Name != "" {
 		t.Fatalf("what is gone: %v, %+v", err, gone)
 	}
 }
@@ -192,7 +196,7 @@ func TestRestoreMovesOnce(t *testing.T) {
 	if content, err := os.ReadFile(filepath.Join(d.file(CheckpointDir), "gen-1/model")); err != nil || string(content) != "weights" {
 		t.Fatalf("%q, %v", content, err)
 	}
-	if own, err := listCheckpoint(d, mark{}, false); err != nil || own.Name != "" {
+	if own, err := listCheckpoint(d, mark{}, anyTime); err != nil || own.Name != "" {
 		t.Errorf("what was restored counts as the command's own: %v, %+v", err, own)
 	}
 	if err := restore(d, "gen-2"); err == nil {

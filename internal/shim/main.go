@@ -111,11 +111,11 @@ func listMain(args []string, stdout io.Writer) int {
 func list(args []string) (ListResult, error) {
 	d := directory{args[0]}
 	var after mark
-	settled := false
+	before := int64(anyTime)
 	for rest := args[2:]; len(rest) > 0; rest = rest[1:] {
 		switch {
 		case rest[0] == "--settled":
-			settled = true
+			before = settledBy(time.Now())
 		case rest[0] == "--after" && len(rest) > 1:
 			rest = rest[1:]
 			var err error
@@ -130,7 +130,7 @@ func list(args []string) (ListResult, error) {
 	case "artifacts":
 		return listArtifacts(d)
 	case "checkpoint":
-		return listCheckpoint(d, after, settled)
+		return listCheckpoint(d, after, before)
 	}
 	return ListResult{}, fmt.Errorf("list knows artifacts and checkpoint, not %q", args[1])
 }
