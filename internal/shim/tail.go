@@ -29,9 +29,10 @@ type tailer struct {
 	watch   bool             // the checkpoints, whose stamps are those that he has seen
 	stamps  map[string]int64
 
-	stamp time.Time // of root, when it was last read
-	runs  []*follower
-	known map[string]bool
+	stamp   time.Time // of root, when it was last read
+	settled bool      // it was no longer young then: what has come since has another stamp
+	runs    []*follower
+	known   map[string]bool
 }
 
 // follower looks at one directory.
@@ -114,10 +115,11 @@ func (t *tailer) discover() error {
 	if err != nil {
 		return err
 	}
-	if stamp := info.ModTime(); stamp.Equal(t.stamp) && time.Since(stamp) > stampSlack {
+	stamp := info.ModTime()
+	if stamp.Equal(t.stamp) && t.settled {
 		return nil
 	}
-	t.stamp = info.ModTime()
+	t.stamp, t.settled = stamp, time.Since(stamp) > stampSlack
 	entries, err := os.ReadDir(t.root)
 	if err != nil {
 		return err
@@ -171,15 +173,18 @@ func (f *follower) look() error {
 }
 
 // checkpoints returns the stamp of the checkpoints folder, 0 while there is nothing new in it. A change of the last moment is told with
-// what follows in the same moment.
+// what follows in the same moment. The stamp is read after the entries, so that it is not older than what they tell.
 func (f *follower) checkpoints() int64 {
 	dir := f.dir.file(CheckpointDir)
+	if info, err := os.Lstat(dir); err != nil || !info.IsDir() || !holds(dir, true) {
+		return 0
+	}
 	info, err := os.Lstat(dir)
-	if err != nil || !info.IsDir() {
+	if err != nil {
 		return 0
 	}
 	changed := info.ModTime()
-	if changed.UnixNano() == f.seen || time.Since(changed) < stampSlack || !holds(dir, true) {
+	if changed.UnixNano() == f.seen || time.Since(changed) < stampSlack {
 		return 0
 	}
 	return changed.UnixNano()
