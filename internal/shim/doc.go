@@ -71,8 +71,8 @@
 //   - The machine crashes: nothing is synced. An exit.json that is not whole, or that promises
 //     more output than there is, counts as lost.
 //   - A command leaves a link, a fifo or too much where its outputs should be: outputs_error.
-//   - A process outside of the command holds its pipe: the supervisor stops reading a second after
-//     it has killed all that it can.
+//   - A process outside of the command holds its pipe: the supervisor records what is in it when it
+//     has killed all that it can, and no more.
 //   - A command leaves links, devices, odd names or too much among its files: list leaves them out and says so; links lead nowhere.
 //   - A tail's answer is lost: offsets are the caller's, so it asks again.
 package shim

@@ -19,6 +19,9 @@ const (
 	pumpPause  = time.Millisecond
 )
 
+// maxPipe is the size of the largest pipe in bytes that a command can ask for. More than that in a pipe is from somebody who goes on writing.
+const maxPipe = 1 << 20
+
 // A disk that is full may have room again: somebody deletes something, a neighbour's command ends. Until then the command
 // waits in its pipe.
 const (
@@ -121,6 +124,31 @@ func pump(from io.Reader, s Stream, to *recorder) {
 		if n < MaxFrameData/2 {
 			pace.wait()
 		}
+	}
+}
+
+// recordRest records what is in a pipe now and waits for nothing. No pump reads from it any more.
+func recordRest(from *os.File, s Stream, to *recorder) {
+	_ = from.SetReadDeadline(time.Time{})
+	raw, err := from.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, MaxFrameSize)
+	for left := maxPipe; left > 0; {
+		n := 0
+		_ = raw.Read(func(fd uintptr) bool {
+			n, err = syscall.Read(int(fd), buf[FrameHeaderSize:])
+			return true
+		})
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if n <= 0 {
+			return
+		}
+		to.record(s, buf[:FrameHeaderSize+n])
+		left -= n
 	}
 }
 

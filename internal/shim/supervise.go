@@ -22,7 +22,6 @@ const (
 
 const (
 	pipeWait  = 2 * time.Second // for the pipes of a command that has exited
-	closeWait = time.Second     // for what a killed command left in them
 	exitTries = 30              // to write exit.json, one a second, while the disk is full
 )
 
@@ -89,7 +88,7 @@ func report(ready *os.File, r Result) int {
 	return 0
 }
 
-// start executes the command and begins to record it. The streams are the pipes' reading ends.
+// start executes the command and begins to record it. The streams are the reading ends of the pipes of stdout and stderr.
 func (s *supervisor) start() (streams []*os.File, err error) {
 	s.exit.StartedAt = time.Now()
 	if s.spec, err = s.dir.spec(); err != nil {
@@ -223,11 +222,14 @@ func (s *supervisor) drain(streams []*os.File) {
 	}
 	s.run.end()
 	// A descriptor that was passed to a process outside of the command keeps a pipe open for
-	// ever; nothing that the command wrote is behind it by now.
+	// ever. All that the command wrote is in the pipes by now.
 	for _, f := range streams {
-		_ = f.SetReadDeadline(time.Now().Add(closeWait))
+		_ = f.SetReadDeadline(time.Now())
 	}
 	<-drained
+	for i, f := range streams {
+		recordRest(f, Stdout+Stream(i), s.rec)
+	}
 }
 
 // finish writes exit.json; from then on the directory has ended.
