@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	"foundry/internal/errs"
+	"foundry/internal/sandbox/hostbox"
 )
 
 // fakeBinaries makes an initdb and a postgres that only know their version.
@@ -28,11 +30,23 @@ func fakeScripts(t *testing.T, dir, script string, names ...string) string {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		writeProgram(t, filepath.Join(dir, name), "#!/bin/sh\n"+script+"\n")
 	}
 	return dir
+}
+
+// writeProgram makes a program of everybody's that can be executed at once.
+func writeProgram(t *testing.T, name, text string) {
+	t.Helper()
+	if err := errors.Join(os.WriteFile(name, []byte(text), 0o700), os.Chmod(name, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	written, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer written.Close()
+	hostbox.UntilExecutable(written)
 }
 
 func TestFind(t *testing.T) {

@@ -235,11 +235,6 @@ func copyProgram(t *testing.T, program string) string {
 		t.Fatal(err)
 	}
 	copied := filepath.Join(openTempDir(t), "pgdev.test")
-	if err := os.WriteFile(copied, text, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(copied, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeProgram(t, copied, string(text))
 	return copied
 }

@@ -169,7 +169,15 @@ func write(root *os.Root, name string, content io.Reader, mode fs.FileMode) erro
 		return err
 	}
 	_, err = io.Copy(f, content)
-	return errors.Join(err, f.Chmod(mode), f.Close())
+	err = errors.Join(err, f.Chmod(mode), f.Close())
+	if err != nil || mode&0o111 == 0 {
+		return err
+	}
+	if program, err := root.Open(name); err == nil { // one that nobody may read is a program as well
+		UntilExecutable(program)
+		program.Close()
+	}
+	return nil
 }
 
 func ignoreMissing(err error) error {

@@ -17,7 +17,7 @@ import (
 const (
 	maxStdout = 4 << 20
 	// waitDelay is how long Run waits for the pipes of a command that has exited or was killed.
-	waitDelay = 2 * time.Second
+	waitDelay = 5 * time.Second
 )
 
 var errTooMuch = errors.New("more than 4 MiB of output")
@@ -50,6 +50,8 @@ func (b *Box) Run(ctx context.Context, c sandbox.Command) (sandbox.Result, error
 	switch {
 	case ctx.Err() != nil:
 		return sandbox.Result{}, errs.E(errs.Unknown, "The call did not end in time.").Because(context.Cause(ctx))
+	case errors.Is(err, exec.ErrWaitDelay):
+		return sandbox.Result{}, errs.E(errs.Unknown, "The command's output did not end with it.").Because(err)
 	case stdout.full:
 		return sandbox.Result{}, fmt.Errorf("running %s: %w", c.Argv[0], errTooMuch)
 	case cmd.ProcessState == nil:

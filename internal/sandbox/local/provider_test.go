@@ -16,6 +16,7 @@ import (
 
 	"foundry/internal/errs"
 	"foundry/internal/sandbox"
+	"foundry/internal/sandbox/hostbox"
 	"foundry/internal/sandbox/local"
 )
 
@@ -59,7 +60,7 @@ func TestBrokenBwrapIsNoLevel(t *testing.T) {
 	cfg := config(t, "")
 	cfg.Path = t.TempDir()
 	script := "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n"
-	noError(t, os.WriteFile(filepath.Join(cfg.Path, "bwrap"), []byte(script), 0o700))
+	writeProgram(t, filepath.Join(cfg.Path, "bwrap"), strings.NewReader(script))
 	p, err := local.New(t.Context(), cfg)
 	if err != nil || p.Level() != local.Process {
 		t.Errorf("the level is %v, %v", p.Level(), err)
@@ -214,8 +215,17 @@ func copyProgram(t *testing.T, to, from string) {
 	in, err := os.Open(from)
 	noError(t, err)
 	defer in.Close()
+	writeProgram(t, to, in)
+}
+
+func writeProgram(t *testing.T, to string, content io.Reader) {
+	t.Helper()
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o700)
 	noError(t, err)
-	_, err = io.Copy(out, in)
+	_, err = io.Copy(out, content)
 	noError(t, errors.Join(err, out.Close()))
+	written, err := os.Open(to)
+	noError(t, err)
+	hostbox.UntilExecutable(written)
+	noError(t, written.Close())
 }

@@ -69,7 +69,15 @@ func copyFile(to, from string) error {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	if err := errors.Join(err, out.Close()); err != nil {
+		return err
+	}
+	program, err := os.Open(to)
+	if err != nil {
+		return err
+	}
+	hostbox.UntilExecutable(program)
+	return program.Close()
 }
 
 // dropUnfinished removes what a process that died in the middle of build or probe has left.
