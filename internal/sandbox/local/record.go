@@ -104,11 +104,15 @@ func (p *Provider) read(providerID string) (record, error) {
 	if id, err := uuid.Parse(providerID); err != nil || id.String() != providerID {
 		return r, notFound
 	}
-	b, err := os.ReadFile(filepath.Join(p.dir(providerID), "record.json"))
+	name := filepath.Join(p.dir(providerID), "record.json")
+	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(p.dir(providerID)); errors.Is(err, fs.ErrNotExist) {
 			return r, notFound
 		}
+		b, err = os.ReadFile(name) // the folder, which comes with its record, may have come between the two looks
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		// Its removal was begun and not finished.
 		id := uuid.MustParse(providerID)
 		return record{ID: id, State: sandbox.Destroying, Level: Process}, nil

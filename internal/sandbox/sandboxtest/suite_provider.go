@@ -16,19 +16,22 @@ import (
 
 func testCreateTwice(t *testing.T, h Harness) {
 	spec := sandbox.Spec{ID: uuid.New(), Labels: map[string]string{sandbox.LabelSandbox: uuid.NewString()}}
-	ids := make([]string, 6)
+	ids, states := make([]string, 6), make([]sandbox.State, 6)
 	var group errgroup.Group
 	for i := range ids {
 		group.Go(func() error {
 			info, err := h.Provider.Create(t.Context(), spec)
-			ids[i] = info.ProviderID
+			ids[i], states[i] = info.ProviderID, info.State
 			return err
 		})
 	}
 	noError(t, group.Wait())
 	t.Cleanup(func() { noError(t, h.Provider.Destroy(context.WithoutCancel(t.Context()), ids[0])) })
-	for _, id := range ids {
+	for i, id := range ids {
 		equal(t, "the provider's id", id, ids[0])
+		if states[i] != sandbox.Ready && states[i] != sandbox.Creating {
+			t.Fatalf("a new sandbox is %s", states[i])
+		}
 	}
 	info := ready(t, h.Provider, ids[0])
 	equal(t, "our id", info.ID, spec.ID)
