@@ -12,7 +12,7 @@ import (
 
 const (
 	endPoll = 5 * time.Millisecond
-	endWait = 5 * time.Second // for supervisors to report, and for killed processes to go
+	endWait = 10 * time.Second // for supervisors to report, and for killed processes to go
 )
 
 // EndAll kills every command that runs in the directories of root and lets its supervisor
@@ -41,9 +41,12 @@ func EndAll(root, mark string) error {
 // executed, until none is left. It cannot see processes of other users, nor any on a
 // system without /proc.
 func KillMarked(entry string) error {
-	for deadline := time.Now().Add(endWait); ; time.Sleep(endPoll) {
-		pids := marked(entry)
-		if len(pids) == 0 {
+	// One look may miss the child of a process that went while the list was read. The next one has it.
+	for deadline, none := time.Now().Add(endWait), 0; ; time.Sleep(endPoll) {
+		pids, sure := marked(entry)
+		if len(pids) > 0 || !sure {
+			none = 0
+		} else if none++; none == 2 {
 			return nil
 		}
 		for _, pid := range pids {
@@ -51,9 +54,13 @@ func KillMarked(entry string) error {
 				return fmt.Errorf("killing process %d: %w", pid, err)
 			}
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("processes %v do not end", pids)
+		if time.Now().Before(deadline) {
+			continue
 		}
+		if len(pids) == 0 {
+			return nil // something that cannot be looked at has been executing all the time
+		}
+		return fmt.Errorf("processes %v do not end", pids)
 	}
 }
 

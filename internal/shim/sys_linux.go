@@ -59,24 +59,45 @@ func growPipe(f *os.File) {
 func killChildren() {
 	self := strconv.Itoa(os.Getpid())
 	for _, pid := range processes() {
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if err != nil {
-			continue
-		}
-		// The name, in parentheses, may hold anything; state and parent follow it.
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) > 1 && fields[0] != "Z" && fields[1] == self {
+		if fields := stat(pid); fields != nil && fields[statState] != "Z" && fields[statParent] == self {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
 }
 
+// Fields of what stat returns.
+const (
+	statState    = 0
+	statParent   = 1
+	statMemory   = 20 // bytes of the address space
+	statEnvStart = 47
+	statEnvEnd   = 48
+)
+
+// stat returns what /proc/pid/stat says behind the name, which is in parentheses and may hold anything; nil for a process that has gone.
+func stat(pid int) []string {
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return nil
+	}
+	fields := strings.Fields(string(line[bytes.LastIndexByte(line, ')')+1:]))
+	if len(fields) <= statEnvEnd {
+		return nil
+	}
+	return fields
+}
+
 // marked returns the processes, this one excepted, in whose environment the entry was when
-// they were executed.
-func marked(entry string) (pids []int) {
+// they were executed. It is not sure while there is one that executes something now and has no environment yet.
+func marked(entry string) (pids []int, sure bool) {
+	sure = true
 	for _, pid := range processes() {
 		environ, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if len(environ) == 0 {
+			sure = sure && !executing(pid)
 			continue
 		}
 		for variable := range bytes.SplitSeq(environ, []byte{0}) {
@@ -86,7 +107,14 @@ func marked(entry string) (pids []int) {
 			}
 		}
 	}
-	return pids
+	return pids, sure
+}
+
+// executing reports whether a process whose environment was just empty may get one: it has memory, which a zombie and the kernel's own have not, and
+// the bounds of the environment are not set, or not those of an empty one.
+func executing(pid int) bool {
+	fields := stat(pid)
+	return fields != nil && fields[statMemory] != "0" && (fields[statEnvStart] == "0" || fields[statEnvStart] != fields[statEnvEnd])
 }
 
 func processes() (pids []int) {
