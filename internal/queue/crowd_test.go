@@ -180,7 +180,7 @@ func TestPause(t *testing.T) {
 	if w := b.pause(false); w.PausedAt != nil || w.PausedBy != nil {
 		t.Errorf("resumed %+v", w)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := listening.Conn().WaitForNotification(ctx); err != nil {
 		t.Errorf("the end of a pause wakes nobody: %v", err)

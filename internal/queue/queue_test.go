@@ -134,11 +134,14 @@ func (b *testBundle) row(id uuid.UUID) row {
 	return r
 }
 
-// lock holds row locks in a transaction of its own until release is called.
+// lock holds locks in a transaction of its own until release is called, however long that is.
 func (b *testBundle) lock(sql string, args ...any) (release func()) {
 	b.t.Helper()
 	tx, err := b.pool.Begin(b.t.Context())
 	if err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := tx.Exec(b.t.Context(), "SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
 		b.t.Fatal(err)
 	}
 	tag, err := tx.Exec(b.t.Context(), sql, args...)

@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -93,24 +94,34 @@ func TestFreeingComparesWithTheNewWorker(t *testing.T) {
 	}
 	pgtest.Exec(t, b.pool, "UPDATE executions SET worker_id = $1, claimed_at = now(), status = 'running'", dead)
 	pgtest.Exec(t, b.pool, "DELETE FROM execution_queue")
-	paused := strings.Replace(b.statements.Last(t, "QueueFreeLost").SQL, "ORDER BY e.id LIMIT 100", "AND (SELECT pg_sleep(0.5) IS NOT NULL) ORDER BY e.id LIMIT 100", 1)
+	const order = "ORDER BY e.id LIMIT 100"
+	sql := b.statements.Last(t, "QueueFreeLost").SQL
+	waiting := strings.Replace(sql, order, "AND (SELECT pg_advisory_xact_lock(7) IS NOT NULL) "+order, 1)
+	if waiting == sql {
+		t.Fatalf("there is no %q in %s", order, sql)
+	}
+	conn, err := postgres.Connect(t.Context(), b.url, "test") // which waits as long as it takes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	release := b.lock("SELECT pg_advisory_xact_lock(7)")
 	freed := make(chan error, 1)
 	go func() {
-		tag, err := b.pool.Exec(t.Context(), paused, "The worker is gone.")
+		tag, err := conn.Exec(t.Context(), waiting, "The worker is gone.")
 		if err == nil && tag.RowsAffected() > 0 {
 			err = errors.New("it was taken from a live worker")
 		}
 		freed <- err
 	}()
-	for tick := time.Tick(time.Millisecond); pgtest.Get[int](t, b.pool, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'") == 0; {
-		<-tick
-	}
+	b.awaitLock()
 	if ids, err := b.queue.FreeAll(t.Context(), dead, "It leaves."); err != nil || len(ids) != 1 {
 		t.Fatalf("given back %v, %v", ids, err)
 	}
 	if c := b.claim(live, 1); len(c) != 1 {
 		t.Fatalf("%d claims", len(c))
 	}
+	release()
 	if err := <-freed; err != nil {
 		t.Error(err)
 	}
@@ -164,9 +175,7 @@ func TestCancelIsDatedWhenItCounts(t *testing.T) {
 	release := b.lock("SELECT 1 FROM executions WHERE id = $1 FOR NO KEY UPDATE", id)
 	done := make(chan error, 1)
 	go func() { done <- b.queue.Cancel(t.Context(), b.org, id, "test") }()
-	for tick := time.Tick(time.Millisecond); pgtest.Get[int](t, b.pool, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 0; {
-		<-tick
-	}
+	b.awaitLock()
 	started := pgtest.Get[time.Time](t, b.pool, "SELECT clock_timestamp()")
 	release()
 	if err := <-done; err != nil {
