@@ -64,7 +64,7 @@ func TestCopiedDatabaseLeavesSandboxesAlone(t *testing.T) {
 	}
 }
 
-// copyDatabase copies a database that nobody is connected to, and opens the copy.
+// copyDatabase copies a database that nobody uses, and opens the copy.
 func copyDatabase(t *testing.T, from string) *pgxpool.Pool {
 	t.Helper()
 	address, err := url.Parse(from)
@@ -74,16 +74,18 @@ func copyDatabase(t *testing.T, from string) *pgxpool.Pool {
 	name := strings.TrimPrefix(address.Path, "/")
 	admin := *address
 	admin.Path = "/postgres"
-	run := func(ctx context.Context, sql string) {
+	run := func(ctx context.Context, sql string, args ...any) {
 		conn, err := pgx.Connect(ctx, admin.String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close(ctx)
-		if _, err := conn.Exec(ctx, sql); err != nil {
+		if _, err := conn.Exec(ctx, sql, args...); err != nil {
 			t.Fatal(err)
 		}
 	}
+	// A connection that was closed may take a moment to leave, and a copy refuses while one is there.
+	run(t.Context(), "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = $1", name)
 	twin := name + "_twin"
 	run(t.Context(), "CREATE DATABASE "+pgx.Identifier{twin}.Sanitize()+" TEMPLATE "+pgx.Identifier{name}.Sanitize())
 	t.Cleanup(func() {
