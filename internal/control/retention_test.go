@@ -36,8 +36,11 @@ func TestLeaderPurges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = reader.Rollback(t.Context()) }()
-	if _, err := reader.Exec(t.Context(), "SELECT FROM execution_events LIMIT 1"); err != nil {
-		t.Fatal(err)
+	// It stays for as long as the test wants, and not until the pool's limit for an idle transaction.
+	for _, sql := range []string{"SET LOCAL idle_in_transaction_session_timeout = 0", "SELECT FROM execution_events LIMIT 1"} {
+		if _, err := reader.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
 	}
 	stop, ended := b.background(b.one.lead)
 	detaching := func() bool {
