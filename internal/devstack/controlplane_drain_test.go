@@ -87,6 +87,9 @@ func TestControlPlaneLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := tx.Exec(t.Context(), "SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := tx.Exec(t.Context(), "SELECT FROM executions WHERE id = $1 FOR UPDATE", queued.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -165,11 +168,13 @@ func checkDeparture(t *testing.T, log []byte) {
 			}
 			sum += took
 		}
-		if total, ok := record["total_ms"].(float64); !ok || sum > total {
+		total, ok := record["total_ms"].(float64)
+		if !ok || sum > total {
 			t.Errorf("phases of %v ms are more than the whole of %v", sum, record["total_ms"])
 		}
-		if unlock, ok := record["unlock_ms"].(float64); !ok || unlock > record["finish_ms"].(float64) { //nolint:forcetypeassert // checked above
-			t.Errorf("the lock was given back after %v ms, behind the requests", record["unlock_ms"])
+		// That the lock is free before the request is answered is seen in the database: its holder may note the time later.
+		if unlock, ok := record["unlock_ms"].(float64); !ok || unlock > total {
+			t.Errorf("the lock was given back after %v ms of %v", record["unlock_ms"], total)
 		}
 		if record["cause"] != context.Canceled.Error() {
 			t.Errorf("cause is %v", record["cause"])
