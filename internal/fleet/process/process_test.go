@@ -16,6 +16,9 @@ import (
 	"go.uber.org/goleak"
 )
 
+// patience is how long anything may take on a slow machine before a test gives up.
+const patience = 2 * time.Minute
+
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "parent" {
 		if err := beParent(os.Args[2]); err != nil {
@@ -60,8 +63,8 @@ func (l lines) next(t *testing.T) string {
 	select {
 	case line := <-l.ch:
 		return line
-	case <-time.After(20 * time.Second):
-		t.Fatal("no line within 20 s")
+	case <-time.After(patience):
+		t.Fatalf("no line within %s", patience)
 		return ""
 	}
 }
@@ -219,12 +222,12 @@ func eventually(t *testing.T, condition func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for !condition() {
 		select {
 		case <-ticker.C:
 		case <-deadline:
-			t.Fatal("not within 20 s")
+			t.Fatalf("not within %s", patience)
 		}
 	}
 }
