@@ -89,8 +89,8 @@ func (s *sinks) plant(marker string) {
 	t.Helper()
 	s.planted = marker
 	for _, p := range []*proc{s.i.serve, s.i.worker} {
-		for descriptor, written := range map[int]*lockedBuffer{1: &p.out, 2: &p.err} {
-			file, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", p.cmd.Process.Pid, descriptor), os.O_WRONLY, 0)
+		for descriptor, written := range map[int]*written{1: &p.out, 2: &p.err} {
+			file, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", p.cmd.Process.Pid, descriptor), os.O_WRONLY|os.O_APPEND, 0)
 			if err != nil {
 				t.Fatal(err)
 			}

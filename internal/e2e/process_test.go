@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +23,7 @@ import (
 )
 
 // patience is how long anything may take on a slow machine before a test gives up.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // binary is the program under test, built by the first test that wants it.
 //
@@ -81,8 +80,8 @@ type proc struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	name   string
-	out    lockedBuffer // stdout
-	err    lockedBuffer // stderr
+	out    written // stdout
+	err    written // stderr
 	exited chan struct{}
 }
 
@@ -92,8 +91,10 @@ func spawn(t testing.TB, dir string, env []string, configure func(*exec.Cmd), ar
 	p := &proc{t: t, name: strings.Join(args, " "), exited: make(chan struct{})}
 	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program(t), args...)
 	p.cmd.Dir, p.cmd.Env = dir, env
-	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
-	p.cmd.WaitDelay = time.Second // what it leaves behind may hold its output open
+	stdout, stderr := p.out.create(t), p.err.create(t)
+	defer stdout.Close()
+	defer stderr.Close()
+	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
 	// A group of its own: a signal to the tests' terminal is not for it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if configure != nil {
@@ -189,26 +190,30 @@ func eventually(t testing.TB, check func() error) {
 	}
 }
 
-// lockedBuffer is a buffer that one goroutine writes while others read.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+// written is what a process writes, in a file: it is whole as soon as the process has ended, whoever else holds it open.
+type written struct {
+	t    testing.TB
+	name string
 }
 
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
+// create makes the file, for a process to append to.
+func (w *written) create(t testing.TB) *os.File {
+	t.Helper()
+	w.t, w.name = t, filepath.Join(t.TempDir(), "written")
+	file, err := os.OpenFile(w.name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+func (w *written) Bytes() []byte {
+	w.t.Helper()
+	text, err := os.ReadFile(w.name)
+	if err != nil {
+		w.t.Error(err)
+	}
+	return text
 }
 
-func (l *lockedBuffer) Bytes() []byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Clone(l.b.Bytes())
-}
+func (w *written) String() string { return string(w.Bytes()) }
