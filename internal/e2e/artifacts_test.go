@@ -65,11 +65,11 @@ func (i *installation) reached(id, name string) {
 // it. The command goes on from a checkpoint, and what it has left in the end is downloaded as it was.
 func TestArtifactsAndCheckpointsOutliveEverything(t *testing.T) {
 	t.Parallel()
-	i := start(t, shortLease)
+	i := start(t)
 	i.push(generations, nil)
 	id := i.queue("generations", nil)
 	i.reached(id, "gen-005")
-	i.worker.stop(syscall.SIGKILL)
+	i.kill(i.worker)
 	i.startWorker()
 	i.attached(id, 1)
 	i.reached(id, "gen-020")

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"foundry/api/client"
@@ -38,7 +37,7 @@ nodes:
 // worker is killed.
 func TestRotationInTheMiddleOfARun(t *testing.T) {
 	t.Parallel()
-	i := start(t, shortLease, keysVariable+secret.NewKey("test"))
+	i := start(t, keysVariable+secret.NewKey("test"))
 	i.push(rotationText, nil)
 	values := []string{"value-" + rand.Text(), "value-" + rand.Text(), "value-" + rand.Text()}
 	i.setSecret("rotation", "ROTATED", values[0])
@@ -52,7 +51,7 @@ func TestRotationInTheMiddleOfARun(t *testing.T) {
 	})
 	first := i.worker
 	i.release(2, func(workspace string) {
-		first.stop(syscall.SIGKILL)
+		i.kill(first)
 		i.startWorker()
 		i.attached(id, 1)
 		i.writeNew(workspace, values...)

@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,7 +60,7 @@ func startWithKeys(t *testing.T) (i *installation, workerPort int) {
 // startOn is startWithKeys on a database. worker may change the worker's command before it starts; nil is fine.
 func startOn(t *testing.T, database string, worker func(*exec.Cmd)) (i *installation, workerPort int) {
 	t.Helper()
-	i = &installation{api: api{t: t}, dir: t.TempDir(), database: database, port: pgtest.FreePort(t)}
+	i = &installation{api: api{t: t}, dir: workDir(t), database: database, port: pgtest.FreePort(t)}
 	i.url = "http://127.0.0.1:" + strconv.Itoa(i.port)
 	token := spawn(t, i.dir, environ("DATABASE_URL="+i.database), nil, "admin", "token")
 	if code := token.wait(); code != 0 {
@@ -74,17 +73,7 @@ func startOn(t *testing.T, database string, worker func(*exec.Cmd)) (i *installa
 	i.worker = spawn(t, i.dir, environ("DATABASE_URL="+i.database, "PORT="+strconv.Itoa(workerPort), keys, "LOG_LEVEL=debug",
 		"FOUNDRY_STATE_DIR="+filepath.Join(i.dir, "state")), worker, "worker")
 	for _, port := range []int{i.port, workerPort} {
-		eventually(t, func() error {
-			resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", port)) //nolint:noctx // eventually gives up
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			if resp.StatusCode != http.StatusOK {
-				return fmt.Errorf("/readyz answers %d", resp.StatusCode)
-			}
-			return nil
-		})
+		eventually(t, func() error { return isReady(fmt.Sprintf("http://127.0.0.1:%d", port)) })
 	}
 	return i, workerPort
 }

@@ -29,7 +29,7 @@ func TestControlPlanesLeaveInTurn(t *testing.T) {
 	t.Parallel()
 	here := start(t)
 	there := here.another()
-	here.push(ticker(20_000), nil) // until it is canceled
+	here.push(ticker, nil)
 	here.push(brief, nil)
 	id := here.queue("ticker", nil)
 	f, p := roam(here, there, id), post(here, there)
@@ -48,8 +48,8 @@ func TestControlPlanesLeaveInTurn(t *testing.T) {
 		}
 		left := departureOf(t, leaves.serve)
 		t.Logf("round %d: %+v", round, left)
-		if left.NoticeMs < 1_000 || left.TotalMs > 20_000 {
-			t.Errorf("round %d: it gave notice for %d ms and took %d ms", round, left.NoticeMs, left.TotalMs)
+		if left.NoticeMs < 1_000 {
+			t.Errorf("round %d: it gave notice for %d ms", round, left.NoticeMs)
 		}
 		if left.Cut != 0 || left.Streams != 1 || left.Requests < 1 || left.Refused != p.refusals()-before {
 			t.Errorf("round %d: it has left as %+v, and the client was refused %d times", round, left, p.refusals()-before)

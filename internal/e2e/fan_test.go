@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -41,7 +40,7 @@ outputs:
 // TestMatrixOverADeath kills the worker in the middle of a matrix: each combination has run once, and has its own log.
 func TestMatrixOverADeath(t *testing.T) {
 	t.Parallel()
-	i := start(t, shortLease)
+	i := start(t)
 	i.push(ledger, nil)
 	id := i.queue("ledger", nil)
 	eventually(t, func() error {
@@ -50,7 +49,7 @@ func TestMatrixOverADeath(t *testing.T) {
 		}
 		return nil
 	})
-	i.worker.stop(syscall.SIGKILL)
+	i.kill(i.worker)
 	i.startWorker()
 	eventually(t, func() error {
 		if i.count(id, "node.attached") == 0 {
@@ -111,7 +110,7 @@ func (i *installation) childOf(id string) string {
 // TestChildOverADeath kills the worker while an execution waits for another, which runs.
 func TestChildOverADeath(t *testing.T) {
 	t.Parallel()
-	i := start(t, shortLease)
+	i := start(t)
 	i.push(inner, nil)
 	i.push(outer, nil)
 	id := i.queue("outer", nil)
@@ -121,7 +120,7 @@ func TestChildOverADeath(t *testing.T) {
 	if w := i.execution(id).WaitingFor; w == nil || w.Reason != client.WaitingForReasonWorkflow || w.Message != `The node "call" waits for the end of inner #1.` {
 		t.Errorf("it waits for %+v", w)
 	}
-	i.worker.stop(syscall.SIGKILL)
+	i.kill(i.worker)
 	i.startWorker()
 	i.attached(child, 1)
 	i.open(child)

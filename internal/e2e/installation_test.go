@@ -16,6 +16,7 @@ import (
 
 	"foundry/api/client"
 	"foundry/internal/pgtest"
+	"foundry/internal/postgres"
 )
 
 // installation is one Foundry: a database, a control plane and a worker as two processes.
@@ -32,7 +33,7 @@ type installation struct {
 // start brings up an installation. The control plane has a fixed port, so that it can be started again.
 func start(t testing.TB, env ...string) *installation {
 	t.Helper()
-	i := &installation{api: api{t: t}, dir: t.TempDir(), database: pgtest.Database(t), env: env}
+	i := &installation{api: api{t: t}, dir: workDir(t), database: pgtest.Database(t), env: env}
 	i.port = pgtest.FreePort(t)
 	i.url = "http://127.0.0.1:" + strconv.Itoa(i.port)
 	token := spawn(t, i.dir, environ("DATABASE_URL="+i.database), nil, "admin", "token")
@@ -45,20 +46,33 @@ func start(t testing.TB, env ...string) *installation {
 	return i
 }
 
+// shortMemory has the reaper declare workers gone as soon as their lease is over, and not only once it has known the database for as long.
+// The workers' own lease stays as in production, or what i.env says: a slow machine must not take their work away from them.
+const shortMemory = "FOUNDRY_WORKER_LEASE=1s"
+
 func (i *installation) startServe() {
 	i.t.Helper()
-	i.serve = spawn(i.t, i.dir, i.environ("PORT="+strconv.Itoa(i.port)), nil, "serve")
-	eventually(i.t, func() error {
-		resp, err := http.Get(i.url + "/readyz") //nolint:noctx // eventually gives up
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("/readyz answers %d", resp.StatusCode)
-		}
-		return nil
-	})
+	i.serve = spawn(i.t, i.dir, i.environ("PORT="+strconv.Itoa(i.port), shortMemory), nil, "serve")
+	i.ready()
+}
+
+// ready waits for the control plane.
+func (i *installation) ready() {
+	i.t.Helper()
+	eventually(i.t, func() error { return isReady(i.url) })
+}
+
+// isReady asks the process at a URL whether it is ready.
+func isReady(url string) error {
+	resp, err := http.Get(url + "/readyz") //nolint:noctx // eventually gives up
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s/readyz answers %d", url, resp.StatusCode)
+	}
+	return nil
 }
 
 func (i *installation) startWorker() {
@@ -70,6 +84,27 @@ func (i *installation) startWorker() {
 func (i *installation) anotherWorker() *proc {
 	i.t.Helper()
 	return spawn(i.t, i.dir, i.environ("PORT=0", "FOUNDRY_STATE_DIR="+filepath.Join(i.dir, "state")), nil, "worker")
+}
+
+// kill has a worker die, and its lease be over.
+func (i *installation) kill(worker *proc) {
+	i.t.Helper()
+	worker.stop(syscall.SIGKILL)
+	i.expire(worker)
+}
+
+// expire waits until a worker that does not renew its lease any more is declared gone. It need not wait for the lease.
+func (i *installation) expire(worker *proc) {
+	i.t.Helper()
+	pool := pgtest.Open(i.t, i.database, postgres.Options{MaxConns: 1})
+	pid := worker.cmd.Process.Pid
+	eventually(i.t, func() error {
+		// Again and again: a renewal that was on its way may come behind it.
+		if pgtest.Exec(i.t, pool, "UPDATE workers SET lease_until = now() - interval '1 minute' WHERE pid = $1 AND state <> 'gone'", pid) > 0 {
+			return fmt.Errorf("the worker %d is not gone", pid)
+		}
+		return nil
+	})
 }
 
 func (i *installation) environ(more ...string) []string {

@@ -18,13 +18,14 @@ import (
 // so that it is there and nowhere else. Its execution is canceled while nobody holds it, and nothing is left in the end.
 func TestNothingIsLeftOfAKilledWorker(t *testing.T) {
 	t.Parallel()
-	i := start(t, shortLease)
+	i := start(t)
 	i.worker.stop(syscall.SIGTERM)
 	i.push("name: one\nnodes:\n  run: { run: \"sleep 1000\" }\n", nil)
 	state := filepath.Join(i.dir, "state")
 	deadly := spawn(t, i.dir, i.environ("PORT=0", "FOUNDRY_STATE_DIR="+state, "FOUNDRY_FAILPOINTS=provider.create.after=kill"), nil, "worker")
 	id := i.queue("one", nil)
 	deadly.wait()
+	i.expire(deadly)
 	if n := sandboxFolders(t, state); n != 1 {
 		t.Fatalf("the worker that was killed has left %d sandboxes, want 1", n)
 	}
@@ -47,7 +48,7 @@ func TestNothingIsLeftOfAKilledWorker(t *testing.T) {
 func TestSandboxWithoutARowIsDestroyed(t *testing.T) {
 	t.Parallel()
 	state := filepath.Join(t.TempDir(), "state")
-	i := start(t, shortLease, "FOUNDRY_KEEP_SANDBOX=always", "FOUNDRY_STATE_DIR="+state)
+	i := start(t, "FOUNDRY_KEEP_SANDBOX=always", "FOUNDRY_STATE_DIR="+state)
 	i.push("name: one\nnodes:\n  run: { run: \"echo x\" }\n", nil)
 	i.worker.stop(syscall.SIGTERM)
 	i.worker = spawn(t, i.dir, i.environ("PORT=0"), nil, "worker") // with the control plane's state folder

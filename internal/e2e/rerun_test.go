@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/google/uuid"
@@ -292,7 +291,7 @@ func TestARerunThatNeedsNoSandboxKeepsIt(t *testing.T) {
 // TestARerunOutlivesItsWorker kills the worker of a rerun: the next one knows what is reused.
 func TestARerunOutlivesItsWorker(t *testing.T) {
 	t.Parallel()
-	i := start(t, shortLease)
+	i := start(t)
 	i.push(`name: outlives
 sandbox: { keep: on-failure }
 nodes:
@@ -302,7 +301,7 @@ nodes:
     run: |
       if [ ! -e failed ]; then : >failed; exit 3; fi
       echo second >>ran; echo here
-      for n in $(seq 1 100); do sleep 0.05; done
+      until [ -e go ]; do sleep 0.05; done
   third:
     needs: [second]
     env: { N: "${{ nodes.first.outputs.n }}" }
@@ -311,8 +310,10 @@ nodes:
 	id, _ := i.fails("outlives")
 	again := i.rerun(id, map[string]any{})
 	i.says(again, "second", "here")
-	i.worker.stop(syscall.SIGKILL)
+	i.kill(i.worker)
 	i.startWorker()
+	i.attached(again, 1)
+	i.open(again)
 	i.completes(again)
 	if got := strings.TrimSpace(string(i.logs(again, "third"))); got != "1 first second" {
 		t.Errorf("what ran: %q", got)

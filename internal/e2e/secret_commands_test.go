@@ -3,8 +3,6 @@ package e2e
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +21,7 @@ const keysVariable = "FOUNDRY_ENCRYPTION_KEYS="
 // vault is an installation without a worker, whose control plane has encryption keys, and the workflow named vault.
 func vault(t *testing.T, keys ...string) *installation {
 	t.Helper()
-	i := &installation{api: api{t: t}, dir: t.TempDir(), database: pgtest.Database(t), port: pgtest.FreePort(t)}
+	i := &installation{api: api{t: t}, dir: workDir(t), database: pgtest.Database(t), port: pgtest.FreePort(t)}
 	i.url = "http://127.0.0.1:" + strconv.Itoa(i.port)
 	token := spawn(t, i.dir, environ("DATABASE_URL="+i.database), nil, "admin", "token")
 	if code := token.wait(); code != 0 {
@@ -43,17 +41,7 @@ func (i *installation) serveWith(keys ...string) {
 	}
 	env := environ("DATABASE_URL="+i.database, "PORT="+strconv.Itoa(i.port), keysVariable+strings.Join(keys, ","))
 	i.serve = spawn(i.t, i.dir, env, nil, "serve")
-	eventually(i.t, func() error {
-		resp, err := http.Get(i.url + "/readyz") //nolint:noctx // eventually gives up
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("/readyz answers %d", resp.StatusCode)
-		}
-		return nil
-	})
+	i.ready()
 }
 
 // secrets runs `foundry secrets` with a standard input, on the workflow vault.
