@@ -1,10 +1,11 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +34,7 @@ type dev struct {
 // startDev starts one on a fresh database and waits until it is up.
 func startDev(t *testing.T) *dev {
 	t.Helper()
-	d := &dev{dir: t.TempDir()}
+	d := &dev{dir: workDir(t)}
 	d.proc = spawn(t, d.dir, environ("DATABASE_URL="+pgtest.Database(t)), nil, "dev", "--addr", "127.0.0.1:0")
 	d.waitFor("hello#1 completed")
 	state, err := devstack.ReadState(filepath.Join(d.dir, devstack.Dir))
@@ -44,17 +45,21 @@ func startDev(t *testing.T) *dev {
 	return d
 }
 
-// worker is the one worker that takes work.
-func (d *dev) worker() (client.Worker, error) {
+// worker waits for the one worker that takes work, and returns its pid, which is not that of another before it; 0 if there was none.
+func (d *dev) worker(before int) (pid int) {
 	d.proc.t.Helper()
-	var list client.Workers
-	d.call(http.MethodGet, "/workers", nil, &list)
-	for _, w := range list.Data {
-		if w.State == client.Active && alive(w.Pid) {
-			return w, nil
+	eventually(d.proc.t, func() error {
+		var list client.Workers
+		d.call(http.MethodGet, "/workers", nil, &list)
+		for _, w := range list.Data {
+			if w.State == client.Active && w.Pid != before && alive(w.Pid) {
+				pid = w.Pid
+				return nil
+			}
 		}
-	}
-	return client.Worker{}, fmt.Errorf("no live worker among %d", len(list.Data))
+		return fmt.Errorf("no live worker among %d", len(list.Data))
+	})
+	return pid
 }
 
 // hold starts an execution of gate, waits for its first line, and returns it with what is known of its command.
@@ -160,23 +165,13 @@ func TestDevSurvivesItsWorker(t *testing.T) {
 	t.Parallel()
 	d := startDev(t)
 	id, command := d.hold()
-	first, err := d.worker()
-	if err != nil {
+	first := d.worker(0)
+	command.lives(first)
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	command.lives(first.Pid)
-	if err := syscall.Kill(first.Pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	// The API answers all the while: call fails the test otherwise.
-	eventually(t, func() error {
-		second, err := d.worker()
-		if err == nil && second.Pid == first.Pid {
-			err = errors.New("the killed worker is still there")
-		}
-		return err
-	})
-	command.lives(first.Pid)
+	d.worker(first) // the API answers all the while: call fails the test otherwise
+	command.lives(first)
 	if again := d.queue("hello", nil); again == "" {
 		t.Error("no execution can be queued")
 	}
@@ -213,18 +208,15 @@ func TestKilledDevLeavesNoWorker(t *testing.T) {
 	t.Parallel()
 	d := startDev(t)
 	_, command := d.hold()
-	worker, err := d.worker()
-	if err != nil {
-		t.Fatal(err)
-	}
+	worker := d.worker(0)
 	d.stop(syscall.SIGKILL)
 	eventually(t, func() error {
-		if alive(worker.Pid) {
-			return fmt.Errorf("the worker %d lives on", worker.Pid)
+		if alive(worker) {
+			return fmt.Errorf("the worker %d lives on", worker)
 		}
 		return nil
 	})
-	command.lives(worker.Pid)
+	command.lives(worker)
 	command.ends()
 
 	// What is left of it is in nobody's way.
@@ -260,10 +252,7 @@ func TestDevInFolders(t *testing.T) {
 	if code := token.wait(); code != 0 || !strings.Contains(token.out.String(), `"token":"fdy_`) {
 		t.Errorf("admin token below the folder ends with %d: %s", code, token.err.String())
 	}
-	worker, err := one.worker()
-	if err != nil {
-		t.Fatal(err)
-	}
+	worker := one.worker(0)
 	one.stop(syscall.SIGTERM)
 	if code := one.code(); code != 0 {
 		t.Errorf("dev ends with %d on SIGTERM, want 0", code)
@@ -272,8 +261,8 @@ func TestDevInFolders(t *testing.T) {
 	if code := two.code(); code != 0 {
 		t.Errorf("dev ends with %d on Ctrl-C, want 0", code)
 	}
-	if alive(worker.Pid) {
-		t.Errorf("the worker %d has outlived dev", worker.Pid)
+	if alive(worker) {
+		t.Errorf("the worker %d has outlived dev", worker)
 	}
 	if _, err := devstack.ReadState(filepath.Join(one.dir, devstack.Dir)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("dev.json is left behind (%v)", err)
@@ -307,6 +296,10 @@ func devOnce(t *testing.T, uid int) {
 	if err := os.Chown(dir, uid, -1); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // after dev has ended
+		endSandboxes(t, dir)
+		removeCluster(t, clusterOf(t, dir), dir)
+	})
 	env := append(environ(), "HOME="+dir)
 	d := spawn(t, dir, env, func(cmd *exec.Cmd) {
 		if uid != os.Geteuid() {
@@ -314,9 +307,6 @@ func devOnce(t *testing.T, uid int) {
 		}
 	}, "dev", "--once", "--addr", "127.0.0.1:0")
 	d.waitFor("Foundry starts.")
-	d.waitFor("  server ")
-	cluster := clusterOf(t, dir)
-	t.Cleanup(func() { removeCluster(t, cluster, dir) })
 	if code := d.wait(); code != 0 {
 		t.Fatalf("dev --once ends with %d", code)
 	}
@@ -327,23 +317,24 @@ func devOnce(t *testing.T, uid int) {
 	}
 }
 
-// clusterOf returns the folder of the database server that a dev which is up has started.
+// clusterOf returns the folder of the database server that a dev in dir has started, which package pgdev chooses: below dir, or elsewhere for
+// root. What dev.json says of it is gone when dev is.
 func clusterOf(t testing.TB, dir string) string {
 	t.Helper()
-	var state devstack.State
-	eventually(t, func() (err error) {
-		state, err = devstack.ReadState(filepath.Join(dir, devstack.Dir))
-		return err
-	})
-	database, err := url.Parse(state.DatabaseURL)
-	if err != nil {
-		t.Fatal("the database's URL cannot be read")
+	own := filepath.Join(dir, devstack.Dir, "postgres")
+	sum := sha256.Sum256([]byte(own))
+	hash := hex.EncodeToString(sum[:6])
+	for _, base := range []string{own, "/var/lib/foundry-dev/" + hash, "/tmp/foundry-0-" + hash} {
+		found, err := filepath.Glob(filepath.Join(base, "pg*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(found) == 1 {
+			return found[0]
+		}
 	}
-	cluster := filepath.Dir(database.Query().Get("host"))
-	if !strings.HasPrefix(filepath.Base(cluster), "pg") { // the socket is elsewhere, and what is above it is not ours
-		cluster = filepath.Join(dir, devstack.Dir, "postgres")
-	}
-	return cluster
+	t.Fatalf("the database server of the dev in %s is not found", dir)
+	return ""
 }
 
 // removeCluster waits until nobody uses the server and it has stopped.
