@@ -60,6 +60,7 @@ type follower struct {
 	limit time.Duration // of each connection, for one that ends them itself; 0: none
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
+	idle  int // how many connections one after the other have come to their limit without any event
 
 	mu          sync.Mutex
 	events      []sent
@@ -89,8 +90,15 @@ func (i *installation) followPath(path string, limit time.Duration) *follower {
 func (f *follower) connect(ctx context.Context) (over bool) {
 	if f.limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.limit)
+		ctx, cancel = context.WithTimeout(ctx, f.limit<<min(f.idle, 6)) // longer and longer: or a slow server would never get to tell anything
 		defer cancel()
+		before := f.last()
+		defer func() {
+			f.idle++
+			if ctx.Err() == nil || f.last() > before {
+				f.idle = 0
+			}
+		}()
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.i.url+"/api/v1"+f.path, nil)
 	if err != nil {

@@ -63,6 +63,9 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 	summaries := i.followSummaries()
 	visits := i.visit(id)
 	whole.waitFor(t, "line 10\n")
+	torn.waitFor(t, "line 1\n")
+	eventually(t, func() error { return summaries.has("ready") }) // one that opens later is not told of what was before
+	visits.succeeds(t)
 
 	database.stop()
 	over := time.After(outageOf())
