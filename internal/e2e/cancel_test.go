@@ -11,16 +11,17 @@ import (
 	"foundry/api/client"
 )
 
-// stubborn starts a child; each tells when it gets TERM, as their sleeps do. With stop=no both go on.
+// stubborn starts a child; each tells when it gets TERM, as their sleeps do. With stop=yes the child takes its time to end, and then its parent
+// does; with stop=no both go on.
 const stubborn = `name: stubborn
 inputs: { stop: { type: string, required: true } }
 nodes:
   hold:
     env: { STOP: "${{ inputs.stop }}" }
     run: |
-      report() { echo "$1 got TERM"; if [ "$STOP" = yes ]; then sleep 0.5; echo "$1 ends"; exit 0; fi; }
-      ( trap 'report child' TERM; echo "child here"; while :; do sleep 0.05 || true; done ) &
-      trap 'report parent' TERM
+      report() { echo "$1 got TERM"; if [ "$STOP" = yes ]; then $2; echo "$1 ends"; exit 0; fi; }
+      ( trap 'report child "sleep 0.5"' TERM; echo "child here"; while :; do sleep 0.05 || true; done ) &
+      trap 'report parent wait' TERM
       echo "parent here"
       while :; do sleep 0.05 || true; done
   never:
@@ -38,7 +39,7 @@ func TestCancel(t *testing.T) {
 		saysNot    string
 		exitCode   int
 	}{
-		{"a trap runs to its end", "yes", []string{"parent got TERM", "child got TERM", "parent ends"}, "", 0},
+		{"a trap runs to its end", "yes", []string{"parent got TERM", "child got TERM", "child ends", "parent ends"}, "", 0},
 		{"who ignores TERM is killed after 10 s", "no", []string{"parent got TERM", "child got TERM"}, "ends", 137},
 	}
 	for _, tt := range tests {
