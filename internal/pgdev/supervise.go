@@ -154,6 +154,11 @@ func (s supervision) run() error {
 		return err
 	}
 	defer users.Close()
+	// Whoever starts a supervisor is a user. A late one may find that another one has served them, and that they are gone.
+	unused, err := users.try(syscall.LOCK_EX)
+	if err != nil || unused {
+		return err
+	}
 	if err := s.serve(users); err != nil {
 		tail := s.logTail()
 		return errors.Join(err, os.WriteFile(s.Place.failed(), []byte(err.Error()+"\n"+tail), 0o600))
