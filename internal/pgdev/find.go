@@ -3,6 +3,7 @@ package pgdev
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,10 +12,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"foundry/internal/errs"
 )
+
+// checkTimeout is for programs that tell their version. One that is only slow must not be passed over.
+const checkTimeout = 30 * time.Second
 
 // minMajor is the oldest PostgreSQL that the migrations and queries are written for.
 const minMajor = 15
@@ -70,6 +75,9 @@ func (f finder) find(ctx context.Context) (binaries, error) {
 		return f.download(ctx)
 	}
 	found, ok := f.check(ctx, f.bin)
+	if !ok && ctx.Err() != nil {
+		return binaries{}, fmt.Errorf("searching for PostgreSQL: %w", context.Cause(ctx))
+	}
 	if !ok {
 		return binaries{}, errs.E(errs.Invalid,
 			"FOUNDRY_PG_BIN is %s, but no initdb and postgres of version %d or later run there.", f.bin, minMajor)
@@ -120,7 +128,7 @@ func (f finder) pgConfig(ctx context.Context) []string {
 // check runs the binaries of a directory as the account that will use them: a file that
 // is there may still be unreadable, for another machine, or lack a library.
 func (f finder) check(ctx context.Context, dir string) (binaries, bool) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	var major int
 	for _, name := range []string{"initdb", "postgres"} {
@@ -129,6 +137,11 @@ func (f finder) check(ctx context.Context, dir string) (binaries, bool) {
 			return binaries{}, false
 		}
 		out, err := f.account.command(exec.CommandContext(ctx, file, "-V")).Output()
+		for errors.Is(err, syscall.ETXTBSY) && ctx.Err() == nil {
+			// It was unpacked just now, and a child that was forked meanwhile still has it open.
+			time.Sleep(pollDelay)
+			out, err = f.account.command(exec.CommandContext(ctx, file, "-V")).Output()
+		}
 		if err != nil {
 			return binaries{}, false
 		}

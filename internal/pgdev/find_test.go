@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"foundry/internal/errs"
 	"foundry/internal/sandbox/hostbox"
@@ -98,6 +100,55 @@ func TestFind(t *testing.T) {
 			}
 			if err != nil || got.Dir != tt.want {
 				t.Errorf("got %v, %v, want %s", got, err, tt.want)
+			}
+		})
+	}
+}
+
+// What was killed with the context proves nothing about the binaries.
+func TestFindEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	enough := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(enough)
+	base := openTempDir(t)
+	bin := fakeBinaries(t, base, 16)
+	for name, f := range map[string]finder{
+		"configured": {bin: bin}, "in PATH": {path: []string{bin}}, "to download": {bin: BinDownload, cache: filepath.Join(base, "cache"), npm: "npm"},
+	} {
+		f.account, f.progress = serverAccount(), func(string) {}
+		if found, err := f.find(ctx); !errors.Is(err, enough) {
+			t.Errorf("%s: %v, %v", name, found, err)
+		}
+	}
+}
+
+// Another process may be running what it has fetched at the same time.
+func TestFetchedPackageStays(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ script, want string }{
+		"that runs":         {"echo 'postgres (PostgreSQL) 17.10'", "theirs"},
+		"that does not run": {"exit 1", "ours"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			base := openTempDir(t)
+			home, ours := filepath.Join(base, "home"), filepath.Join(base, "ours")
+			for dir, word := range map[string]string{home: "theirs", ours: "ours"} {
+				fakeScripts(t, binOf(dir), c.script, "initdb", "postgres")
+				if err := os.WriteFile(filepath.Join(dir, "word"), []byte(word), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			long := time.Now().Add(-time.Hour)
+			if err := os.Chtimes(home, long, long); err != nil {
+				t.Fatal(err)
+			}
+			if err := (finder{account: serverAccount()}).keep(t.Context(), ours, home); err != nil {
+				t.Fatal(err)
+			}
+			if word, err := os.ReadFile(filepath.Join(home, "word")); err != nil || string(word) != c.want {
+				t.Errorf("there is %s, want %s (%v)", word, c.want, err)
 			}
 		})
 	}
