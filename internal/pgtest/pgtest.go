@@ -36,6 +36,7 @@ const (
 	// templateLock is the advisory lock under which a template is made.
 	templateLock = 0x74656d706c617465 // "template"
 	setupTimeout = 2 * time.Minute
+	leakPatience = time.Minute
 )
 
 // server is this process's use of the cluster, and template the migrated database in it.
@@ -48,8 +49,8 @@ var (
 	template = sync.OnceValues(makeTemplate)
 )
 
-// Main runs a package's tests and then fails if goroutines are left, but for those that the
-// options name. It also is what lets the test binary re-execute itself to supervise the server.
+// Main runs a package's tests and then fails if goroutines are left. The only option is
+// goleak.Cleanup. It also is what lets the test binary re-execute itself to supervise the server.
 func Main(m *testing.M, options ...goleak.Option) {
 	if len(os.Args) > 1 && os.Args[1] == pgdev.SuperviseArg {
 		if code := pgdev.SuperviseMain(os.Args[2:]); code != 0 {
@@ -57,7 +58,24 @@ func Main(m *testing.M, options ...goleak.Option) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m, options...)
+	goleak.VerifyTestMain(patient{m}, options...)
+}
+
+// patient are tests that give the goroutines they leave the time to end: goleak has half a second for them.
+type patient struct{ goleak.TestingM }
+
+// Run implements goleak.TestingM.
+func (p patient) Run() int {
+	code := p.TestingM.Run()
+	if code != 0 {
+		return code
+	}
+	for deadline := time.Now().Add(leakPatience); goleak.Find() != nil; { // Find waits between its looks
+		if time.Now().After(deadline) {
+			break
+		}
+	}
+	return code
 }
 
 // Pool returns a pool on a fresh, migrated database. Both go when the test ends.

@@ -3,6 +3,7 @@ package pgtest
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,11 +12,39 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 
 	"foundry/internal/postgres"
 )
 
-func TestMain(m *testing.M) { Main(m) }
+// lateArg makes the test binary one whose tests leave a goroutine that ends late.
+const lateArg = "late"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == lateArg {
+		goleak.VerifyTestMain(patient{lateTests{}})
+		return
+	}
+	Main(m)
+}
+
+type lateTests struct{}
+
+func (lateTests) Run() int {
+	go func() { <-time.After(3 * time.Second) }()
+	return 0
+}
+
+func TestMainWaitsForGoroutines(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), self, lateArg).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
 
 func databases(t *testing.T) (names []string) {
 	t.Helper()
@@ -94,8 +123,12 @@ func TestSweep(t *testing.T) {
 	url, kept := Empty(t), Empty(t)
 	old := databaseName(t, url)
 	makeOld(t, url)
-	err := withAdmin(t.Context(), func(ctx context.Context, admin *pgx.Conn) error {
-		return sweep(ctx, admin, "template_none")
+	ours, err := template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = withAdmin(t.Context(), func(ctx context.Context, admin *pgx.Conn) error {
+		return sweep(ctx, admin, ours) // which others use now, however old it is
 	})
 	if err != nil {
 		t.Fatal(err)
