@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 
@@ -37,6 +39,7 @@ const (
 	templateLock = 0x74656d706c617465 // "template"
 	setupTimeout = 2 * time.Minute
 	leakPatience = time.Minute
+	objectInUse  = "55006" // SQLSTATE
 )
 
 // server is this process's use of the cluster, and template the migrated database in it.
@@ -197,13 +200,19 @@ func withAdmin(ctx context.Context, f func(context.Context, *pgx.Conn) error) er
 	return f(ctx, conn)
 }
 
+// execIdentifiers executes a statement with names in it. PostgreSQL waits 5 s for the backends of a database that is copied, renamed or dropped
+// to leave, which one that ends, or a worker of the autovacuum, may need longer for: the statement is repeated until the context ends.
 func execIdentifiers(ctx context.Context, conn *pgx.Conn, format string, names ...string) error {
 	quoted := make([]any, len(names))
 	for i, name := range names {
 		quoted[i] = pgx.Identifier{name}.Sanitize()
 	}
-	_, err := conn.Exec(ctx, fmt.Sprintf(format, quoted...))
-	return err
+	for {
+		_, err := conn.Exec(ctx, fmt.Sprintf(format, quoted...))
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != objectInUse {
+			return err
+		}
+	}
 }
 
 // makeTemplate returns the name of the migrated template, making it when no process of

@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,6 +116,26 @@ func TestDatabase(t *testing.T) {
 			t.Errorf("%d tables, %v", n, err)
 		}
 	})
+}
+
+// PostgreSQL itself waits 5 s for the backends of the database that is copied.
+func TestCopyOfADatabaseThatIsLeft(t *testing.T) {
+	t.Parallel()
+	url := Empty(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan error, 1)
+	time.AfterFunc(7*time.Second, func() { left <- conn.Close(context.WithoutCancel(t.Context())) })
+	name := databaseName(t, url) + "_copy"
+	err = withAdmin(t.Context(), func(ctx context.Context, admin *pgx.Conn) error {
+		err := execIdentifiers(ctx, admin, "CREATE DATABASE %s TEMPLATE %s", name, databaseName(t, url))
+		return errors.Join(err, <-left, execIdentifiers(ctx, admin, "DROP DATABASE IF EXISTS %s", name))
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // What killed runs have left goes after hours, what others use now stays.
