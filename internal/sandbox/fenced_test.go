@@ -58,7 +58,7 @@ func fencedCalls() map[string]func(context.Context, sandbox.Provider, sandbox.Sa
 			_, err := with(sb).ListArtifacts(ctx, uuid.New())
 			return err
 		},
-		"shim.tail": func(ctx context.Context, _ provider, sb box) error { _, err := with(sb).Tail(ctx, nil, 0); return err },
+		"shim.tail": func(ctx context.Context, _ provider, sb box) error { _, err := with(sb).Tail(ctx, nil, time.Hour); return err },
 		"shim.signal": func(ctx context.Context, _ provider, sb box) error {
 			_, err := with(sb).Signal(ctx, uuid.New(), shim.TERM)
 			return err
@@ -103,7 +103,7 @@ func TestFenceRefuses(t *testing.T) {
 func TestFenceBoundsCalls(t *testing.T) {
 	t.Parallel()
 	eachFenced(t, func(t *testing.T, operation string, f *fence, call func(context.Context) error) {
-		f.until = time.Now().Add(5 * time.Second)
+		f.until = time.Now().Add(time.Minute) // before the bounds that a list and a tail have of their own
 		if err := call(t.Context()); err != nil {
 			t.Fatal(err)
 		}
