@@ -70,6 +70,8 @@ type Fake struct {
 type fakeBox struct {
 	info sandbox.Info
 	dir  string
+
+	changing sync.Mutex // held by a start and by a stop, to their ends
 }
 
 var _ sandbox.Provider = (*Fake)(nil)
@@ -121,6 +123,7 @@ func (f *Fake) Vanish(providerID string) {
 	if b != nil {
 		endBox(b.info)
 		_ = hostbox.RemoveAll(b.dir) // the test's temporary folder is removed anyway
+		endBox(b.info)               // what a call has started that had begun before
 	}
 }
 
@@ -168,10 +171,10 @@ func (f *Fake) List(ctx context.Context, labels map[string]string) (infos []sand
 // Start implements sandbox.Provider.
 func (f *Fake) Start(ctx context.Context, id string) (info sandbox.Info, err error) {
 	err = f.around(ctx, OpStart, "", id, func() error {
-		return f.with(id, func(b *fakeBox) {
+		return f.change(id, func(b *fakeBox) {
 			b.info.State = sandbox.Ready
 			info = copyInfo(b.info)
-		})
+		}, func() {})
 	})
 	return info, err
 }
@@ -180,14 +183,10 @@ func (f *Fake) Start(ctx context.Context, id string) (info sandbox.Info, err err
 func (f *Fake) Stop(ctx context.Context, id string) error {
 	return f.around(ctx, OpStop, "", id, func() error {
 		var info sandbox.Info
-		err := f.with(id, func(b *fakeBox) {
+		return f.change(id, func(b *fakeBox) {
 			b.info.State = sandbox.Stopped
 			info = b.info
-		})
-		if err == nil {
-			endBox(info)
-		}
-		return err
+		}, func() { endBox(info) })
 	})
 }
 
@@ -256,6 +255,21 @@ func (f *Fake) with(id string, fn func(*fakeBox)) error {
 	}
 	fn(b)
 	return nil
+}
+
+// change runs fn on a box under the lock, and then what follows from it: a start that comes meanwhile waits, so that a stop does not end what it allows.
+func (f *Fake) change(id string, fn func(*fakeBox), then func()) error {
+	var changed *fakeBox
+	if err := f.with(id, func(b *fakeBox) { changed = b }); err != nil {
+		return err
+	}
+	changed.changing.Lock()
+	defer changed.changing.Unlock()
+	err := f.with(id, fn)
+	if err == nil {
+		then()
+	}
+	return err
 }
 
 // around counts a call and does to it what the next fault says.

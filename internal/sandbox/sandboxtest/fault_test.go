@@ -3,7 +3,11 @@ package sandboxtest_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -94,6 +98,52 @@ func TestGateHoldsACall(t *testing.T) {
 	close(gate)
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A stop ends what it found, not what somebody starts who has seen it.
+func TestStartWaitsForAStop(t *testing.T) {
+	t.Parallel()
+	f, b := newMachine(t)
+	// A supervisor that takes its time to end is its lock.
+	dir := b.shim.Dir(uuid.New())
+	lock := filepath.Join(dir, "lock")
+	for _, err := range []error{
+		os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, shim.StartedFile), []byte("started"), 0o600), os.WriteFile(lock, nil, 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	supervisor, err := os.Open(lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(supervisor.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- f.Stop(t.Context(), b.info.ProviderID) }()
+	for {
+		info, err := f.Get(t.Context(), b.info.ProviderID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.State == sandbox.Stopped {
+			break
+		}
+		<-time.After(time.Millisecond)
+	}
+	var ended atomic.Bool
+	time.AfterFunc(200*time.Millisecond, func() {
+		ended.Store(true)
+		supervisor.Close()
+	})
+	if _, err := f.Start(t.Context(), b.info.ProviderID); err != nil || !ended.Load() {
+		t.Errorf("a start while processes are ended: %v", err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
 	}
 }
 
