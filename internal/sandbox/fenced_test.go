@@ -58,7 +58,10 @@ func fencedCalls() map[string]func(context.Context, sandbox.Provider, sandbox.Sa
 			_, err := with(sb).ListArtifacts(ctx, uuid.New())
 			return err
 		},
-		"shim.tail": func(ctx context.Context, _ provider, sb box) error { _, err := with(sb).Tail(ctx, nil, time.Hour); return err },
+		"shim.tail": func(ctx context.Context, _ provider, sb box) error {
+			_, err := with(sb).Tail(ctx, nil, time.Hour)
+			return err
+		},
 		"shim.signal": func(ctx context.Context, _ provider, sb box) error {
 			_, err := with(sb).Signal(ctx, uuid.New(), shim.TERM)
 			return err
