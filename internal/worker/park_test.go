@@ -377,10 +377,14 @@ func TestLostWorkerIsReplaced(t *testing.T) {
 	w := b.push(gated)
 	b.lease = time.Second
 	var dead atomic.Bool
+	awake := make(chan struct{})
 	b.hook = func(ctx context.Context, at string) failpoint.Answer {
 		if dead.Load() && (strings.HasPrefix(at, "queue.") || strings.HasPrefix(at, "journal.")) {
-			<-ctx.Done() // as if it had no network
-			return failpoint.Answer{Err: context.Cause(ctx)}
+			select { // as if it had no network
+			case <-awake:
+			case <-ctx.Done():
+				return failpoint.Answer{Err: context.Cause(ctx)}
+			}
 		}
 		return failpoint.Answer{}
 	}
@@ -388,11 +392,11 @@ func TestLostWorkerIsReplaced(t *testing.T) {
 	id := b.enqueue(w, "")
 	dir, _ := b.workspace(1)
 	dead.Store(true)
-	b.hook = nil
+	b.hook, b.lease = nil, 0
 	b.startLoops()
 	b.startWorker(1)
 	await(t, "the takeover", func() bool { return b.has(id, event.NodeAttached) })
-	dead.Store(false) // it wakes up, and finds that it is gone
+	close(awake) // and finds that it is gone
 	openGate(t, dir)
 	if x := b.end(id); x.Status != execution.Completed || b.count(id, event.ExecutionReleased) != 1 {
 		t.Errorf("status %s, %v", x.Status, b.types(id))
