@@ -37,17 +37,20 @@ func TestClaimedAgainBeforeTheEngineHasEnded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			var commits atomic.Int32
-			var id atomic.Pointer[uuid.UUID]
+			var parked atomic.Bool
 			b.hook = func(ctx context.Context, at string) failpoint.Answer {
-				if id.Load() == nil || at != "journal.commit.after" || commits.Add(1) != 2 { // which parks
+				if at != "journal.commit.after" {
 					return failpoint.Answer{}
 				}
-				if err := b.decide(t.Context(), *id.Load(), true); err != nil {
+				asks := pgtest.Get[*uuid.UUID](t, b.pool, "SELECT (SELECT id FROM executions WHERE status = 'waiting' AND worker_id IS NULL)")
+				if asks == nil || parked.Swap(true) {
+					return failpoint.Answer{}
+				}
+				if err := b.decide(t.Context(), *asks, true); err != nil {
 					t.Error(err)
 				}
 				for tick := time.Tick(time.Millisecond); ctx.Err() == nil; <-tick {
-					if pgtest.Get[int64](t, b.pool, "SELECT claim FROM executions WHERE id = $1", *id.Load()) >= 3 {
+					if pgtest.Get[int64](t, b.pool, "SELECT claim FROM executions WHERE id = $1", *asks) >= 3 {
 						break
 					}
 				}
@@ -57,13 +60,8 @@ func TestClaimedAgainBeforeTheEngineHasEnded(t *testing.T) {
 			b.enqueue(b.push(gated), "") // is held too, so that the worker reads what it holds
 			dir, _ := b.workspace(1)
 			await(t, "its output", func() bool { return b.nodes(b.only())["wait"].StdoutBytes > 0 })
-			w := b.push(askThenWrite)
-			// The hook needs the id, so nothing is claimed before it has it.
-			pgtest.Exec(t, b.pool, "UPDATE workers SET state = 'draining'")
-			x := b.enqueue(w, "")
-			id.Store(&x)
-			pgtest.Exec(t, b.pool, "UPDATE workers SET state = 'active'")
-			if e := b.end(x); e.Status != execution.Completed || b.count(x, event.NodeAttached) > 0 {
+			x := b.enqueue(b.push(askThenWrite), "")
+			if e := b.end(x); e.Status != execution.Completed || b.count(x, event.NodeAttached) > 0 || !parked.Load() {
 				t.Errorf("status %s, %v", e.Status, b.types(x))
 			}
 			var want strings.Builder
