@@ -201,6 +201,8 @@ nodes:
     run: echo after
 `, lines))
 	id := b.enqueue(w, "")
+	// A worker whose first connections are cut does not start.
+	await(t, "the first line", func() bool { return b.logIfAny(id, "write") != "" })
 	asked, kills := 0, 0
 	await(t, "the end of the writer", func() bool {
 		if asked++; asked%25 != 0 || kills > 60 {
