@@ -1,12 +1,10 @@
 package worker_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -198,12 +196,8 @@ func TestClaimWhoseAnswerWasLostIsTakenUp(t *testing.T) {
 // gatedOpen ends at once.
 const gatedOpen = "name: open\nnodes:\n  a:\n    set: { x: \"1\" }\n"
 
-// runs reports whether a process is there and more than a corpse that nobody has fetched yet.
+// runs reports whether a process is there and can do anything yet: one that has ended, or is about to, has no memory, and so no arguments.
 func runs(pid int) bool {
-	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return false
-	}
-	state := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
-	return len(state) > 0 && state[0] != "Z"
+	arguments, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	return err == nil && len(arguments) > 0
 }
