@@ -199,19 +199,25 @@ func TestTimeoutOfANode(t *testing.T) {
 	}
 }
 
+// passesDeadline waits until the only execution whose time is over is told so. A round leaves out what is being written.
+func (b *testBundle) passesDeadline() {
+	b.t.Helper()
+	await(b.t, "the deadline", func() bool {
+		n, err := b.queue.PassDeadlines(b.t.Context())
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		return n == 1
+	})
+}
+
 func TestTimeoutOfAnExecution(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.startWorker(1)
 	w := b.push("name: slow execution\ntimeout: 300ms\nnodes:\n  slow:\n    run: sleep 600\n")
 	id := b.enqueue(w, "")
-	await(t, "the deadline", func() bool {
-		n, err := b.queue.PassDeadlines(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n == 1
-	})
+	b.passesDeadline()
 	x := b.end(id)
 	if x.Status != execution.TimedOut || x.Failure.Code != "timed_out" {
 		t.Fatalf("status %s, failure %+v", x.Status, x.Failure)

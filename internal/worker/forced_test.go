@@ -28,9 +28,7 @@ func (b *testBundle) cancelTwice(id uuid.UUID) {
 func (b *testBundle) passDeadline(id uuid.UUID) {
 	b.t.Helper()
 	pgtest.Exec(b.t, b.pool, "UPDATE executions SET deadline_at = now() WHERE id = $1", id)
-	if n, err := b.queue.PassDeadlines(b.t.Context()); err != nil || n != 1 {
-		b.t.Fatal(n, err)
-	}
+	b.passesDeadline()
 }
 
 // TestForcedEndWhereTheSandboxIsElsewhere has the machine of the sandbox never come back.
