@@ -16,7 +16,8 @@ type drain struct {
 	a     *activation
 	ctx   context.Context // of the activation; it has ended when most of this happens
 	stop  func() bool
-	begun chan begun // one slot
+	begun chan begun    // one slot
+	told  chan struct{} // closed when it was said that the worker drains, or that has failed
 }
 
 // begun is the start of a drain.
@@ -27,8 +28,9 @@ type begun struct {
 
 // newDrain waits for the end of ctx, and then first of all says that this worker takes no more work.
 func (w *Worker) newDrain(ctx context.Context, a *activation) *drain {
-	d := &drain{a: a, ctx: ctx, begun: make(chan begun, 1)}
+	d := &drain{a: a, ctx: ctx, begun: make(chan begun, 1), told: make(chan struct{})}
 	d.stop = context.AfterFunc(ctx, func() { //nolint:contextcheck // ctx has ended when this runs
+		defer close(d.told)
 		d.begun <- begun{time.Now(), a.count()}
 		call, cancel := d.limit(time.Now())
 		defer cancel()
@@ -49,6 +51,10 @@ func (d *drain) finish(cause error) {
 	start := begun{at: detached}
 	if !d.stop() { // ctx has ended
 		start = <-d.begun
+		if start.at.After(detached) { // it was told late
+			start.at = detached
+		}
+		defer func() { <-d.told }()
 	}
 	limited, cancel := d.limit(start.at)
 	defer cancel()
