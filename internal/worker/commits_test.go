@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"foundry/internal/failpoint"
+	"foundry/internal/lifecycle"
 )
 
 const sandboxless = "name: sandboxless\nnodes:\n  only:\n    set: { x: \"1\" }\n"
@@ -167,6 +170,13 @@ func TestLoadedWorkerCommitsHalfAnExecution(t *testing.T) {
 	before := m.read()
 
 	b = open(t, b.url, m)
+	// It is under load when a commit takes longer than its engines take to come with the next entry.
+	b.hook = func(ctx context.Context, at string) failpoint.Answer {
+		if at == "queue.claim.after" || at == "journal.commit.before" {
+			lifecycle.Sleep(ctx, 50*time.Millisecond)
+		}
+		return failpoint.Answer{}
+	}
 	begun := time.Now()
 	stop := b.startWorker(32)
 	conn := connect(t, b.url)
