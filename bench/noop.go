@@ -91,7 +91,7 @@ func (b *bencher) noopMeasure(ctx context.Context, workers, number int) error {
 	if err := in.idle(ctx, time.Minute); err != nil {
 		return err
 	}
-	if err := in.timeNoop(ctx, &run, fmt.Sprintf("noop-%d", workers)); err != nil {
+	if err := in.timeNoop(ctx, &run); err != nil {
 		return err
 	}
 	in.stopProcesses()
@@ -112,10 +112,10 @@ type noopRun struct {
 	serve, worker, postgres time.Duration // CPU
 }
 
-func (in *installation) timeNoop(ctx context.Context, run *noopRun, profile string) error {
+func (in *installation) timeNoop(ctx context.Context, run *noopRun) error {
 	server := in.b.postgresCPU()
 	serve, worker := in.cpu()
-	stop := in.profile(ctx, profile)
+	stop := in.profile(ctx, in.name)
 	began := time.Now()
 	var err error
 	if run.took, err = volley(ctx, in.address, in.post("noop"), run.n, clients); err != nil {
