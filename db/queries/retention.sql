@@ -64,6 +64,11 @@ DELETE FROM invitations WHERE id IN (
 -- Those that expired are listed for 30 days more, so that people see why something stopped.
 DELETE FROM tokens WHERE id IN (SELECT t.id FROM tokens t WHERE t.expires_at <= now() - interval '30 days' LIMIT 1000);
 
+-- name: RetentionSweepWorkers :execrows
+-- Those that left a week ago. One that still holds something is the reaper's, who finds it by this row. Index: executions_held.
+DELETE FROM workers WHERE id IN (
+    SELECT w.id FROM workers w WHERE w.gone_at <= now() - interval '7 days' AND NOT EXISTS (SELECT 1 FROM executions e WHERE e.worker_id = w.id) LIMIT 1000);
+
 -- name: RetentionSweepArtifacts :one
 -- Files that were never finished, or were dropped, of executions that have ended. Those of the others are their worker's. Index: artifacts_incomplete.
 WITH gone AS (

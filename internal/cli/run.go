@@ -36,14 +36,16 @@ func (a *app) runCommand() *cobra.Command {
 		Example: "foundry run hello -i who=you --follow",
 		Args:    takes("WORKFLOW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			order.Priority = &priority
+			if cmd.Flags().Changed("priority") {
+				order.Priority = &priority
+			}
 			return a.run(cmd.Context(), args[0], given, order, follow)
 		},
 	}
 	cmd.Flags().StringArrayVarP(&given, "input", "i", nil, "an input as NAME=VALUE (JSON for objects and arrays); may be repeated")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "show the output until the execution ends")
 	cmd.Flags().IntVar(&order.Version, "version", 0, "of the workflow; the latest unless given")
-	cmd.Flags().IntVar(&priority, "priority", 0, "from -10 to 10; each step is worth five minutes of waiting")
+	cmd.Flags().IntVar(&priority, "priority", 0, "from -10 to 10, that of the workflow unless given; each step is worth five minutes of waiting")
 	return cmd
 }
 

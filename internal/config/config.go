@@ -97,6 +97,8 @@ type Worker struct {
 	// Slots is how many executions the worker holds at most.
 	Slots Slots `env:"FOUNDRY_WORKER_SLOTS" envDefault:"32"`
 	Lease Lease `env:"FOUNDRY_WORKER_LEASE" envDefault:"30s"`
+	// QueuedMax is as that of Serve, for the executions that nodes run.
+	QueuedMax QueuedMax `env:"FOUNDRY_QUEUED_MAX" envDefault:"10000"`
 	// Debug is where profiles are served. Empty: nowhere.
 	Debug DebugAddress `env:"FOUNDRY_DEBUG_ADDR"`
 }

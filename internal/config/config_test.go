@@ -29,7 +29,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("Serve: %v %s", err, cmp.Diff(want, serve))
 	}
 	worker, err := load[Worker](environ)
-	if want := (Worker{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8081, Slots: 32, Lease: lease}); err != nil || worker != want {
+	if want := (Worker{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8081, Slots: 32, Lease: lease, QueuedMax: 10_000}); err != nil || worker != want {
 		t.Errorf("Worker: %v %s", err, cmp.Diff(want, worker))
 	}
 	dev, err := load[Dev](nil)

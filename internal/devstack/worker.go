@@ -59,7 +59,7 @@ func RunWorker(ctx context.Context, c config.Worker, log zerolog.Logger, version
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	w, err := worker.New(worker.Config{
 		Pool: pool, LeasePool: leases, DirectURL: string(c.Database.Direct), Listener: listener,
-		Provider: provider, Host: host, Place: provider.place, Version: version, Slots: int(c.Slots), Lease: time.Duration(c.Lease),
+		Provider: provider, Host: host, Place: provider.place, Version: version, Slots: int(c.Slots), Lease: time.Duration(c.Lease), QueuedMax: int(c.QueuedMax),
 		Keep: workflow.Keep(c.Sandbox.Keep), Keys: keys, Logger: log, Registry: registry,
 	})
 	if err != nil {

@@ -346,6 +346,11 @@ func TestSweep(t *testing.T) {
 		(gen_random_uuid(), $1, 'a@b', 'viewer', decode(repeat('03', 32), 'hex'), now() + interval '1 h', NULL)`, b.org)
 	pgtest.Exec(t, b.pool, `INSERT INTO tokens (id, organization_id, name, hash, expires_at) SELECT gen_random_uuid(), $1, 'n', decode(repeat(n, 32), 'hex'), now() + at
 		FROM (VALUES ('01', interval '-31 d'), ('02', interval '-29 d'), ('03', interval '1 d'), ('04', NULL)) AS t (n, at)`, b.org)
+	holder := execution.NewID()
+	pgtest.Exec(t, b.pool, `INSERT INTO workers (id, state, host, pid, version, slots, lease_until, gone_at) SELECT id, CASE WHEN gone IS NULL THEN 'active' ELSE 'gone' END, 'h', 1, 'v', 1, now(), now() - gone
+		FROM (VALUES ($1::uuid, interval '8 d'), (gen_random_uuid(), '8 d'), (gen_random_uuid(), '6 d'), (gen_random_uuid(), NULL)) AS t (id, gone)`, holder)
+	held := b.execution(b.ago(1), 0)
+	pgtest.Exec(t, b.pool, "UPDATE executions SET status = 'running', parked_at = NULL, worker_id = $1 WHERE id = $2", holder, held)
 
 	want := []retention.Sweep{
 		{Kind: "audit entries", Rows: 1},
@@ -355,11 +360,12 @@ func TestSweep(t *testing.T) {
 		{Kind: "sign-in links", Rows: 2},
 		{Kind: "invitations", Rows: 2},
 		{Kind: "tokens", Rows: 1},
+		{Kind: "workers", Rows: 1},
 	}
 	if diff := cmp.Diff(want, b.purge(retention.Options{}).Swept); diff != "" {
 		t.Errorf("swept (-want +got):\n%s", diff)
 	}
-	for name, rows := range map[string]int{"audit_log": 2, "idempotency_keys": 1, "sign_in_failures": 1, "sessions": 1, "sign_in_links": 1, "invitations": 1, "tokens": 3} {
+	for name, rows := range map[string]int{"audit_log": 2, "idempotency_keys": 1, "sign_in_failures": 1, "sessions": 1, "sign_in_links": 1, "invitations": 1, "tokens": 3, "workers": 3} {
 		if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM "+name); n != rows {
 			t.Errorf("%s has %d rows, want %d", name, n, rows)
 		}

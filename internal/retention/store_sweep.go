@@ -39,6 +39,7 @@ func (s *store) sweep(ctx context.Context, now time.Time) ([]Sweep, error) {
 		{"sign-in links", s.q.RetentionSweepSignInLinks},
 		{"invitations", s.q.RetentionSweepInvitations},
 		{"tokens", s.q.RetentionSweepTokens},
+		{"workers", s.q.RetentionSweepWorkers},
 	} {
 		rows, err := drain(ctx, kind.batch)
 		if rows > 0 {

@@ -11,11 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"foundry/internal/audit"
 	"foundry/internal/errs"
 	"foundry/internal/event"
 	"foundry/internal/execution"
 	"foundry/internal/failpoint"
 	"foundry/internal/pgtest"
+	"foundry/internal/queue"
+	"foundry/internal/workflow"
 )
 
 // childOf waits until an execution has a child, and returns the newest.
@@ -97,6 +100,30 @@ outputs: { n: "${{ nodes.twice.outputs.n }}" }
 			}
 			b.checkHistory(x.ID)
 		})
+	}
+}
+
+// TestFullQueueRefusesChildren holds that a node cannot queue more of a workflow than requests can.
+func TestFullQueueRefusesChildren(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.startLoops()
+	b.queuedMax = 2
+	b.startWorker(1)
+	low := b.push("name: low\nnodes: { a: { set: { x: 1 } } }")
+	params := workflow.ChangeParams{OrganizationID: b.org, WorkflowID: low.ID, Actor: audit.Actor{Kind: audit.System, Name: "test"}}
+	if _, err := b.workflows.Update(t.Context(), params, workflow.Update{Paused: new(true)}); err != nil {
+		t.Fatal(err)
+	}
+	b.enqueue(low, "")
+	high := b.push("name: high\nnodes: { call: { workflow: low } }")
+	first := b.enqueue(high, "")
+	b.childOf(first)
+	if x := b.end(b.enqueue(high, "")); x.Status != execution.Failed || x.Failure.Code != string(queue.Full) {
+		t.Errorf("%s: %+v", x.Status, x.Failure)
+	}
+	if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM executions WHERE workflow_id = $1", low.ID); n != 2 {
+		t.Errorf("%d executions are queued", n)
 	}
 }
 

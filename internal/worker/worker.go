@@ -43,6 +43,7 @@ type Config struct {
 	Version   string
 	Slots     int           // executions held at most
 	Lease     time.Duration // the default is queue.DefaultLease
+	QueuedMax int           // of the workflows that nodes run; the default is queue.DefaultQueuedMax
 	Keep      workflow.Keep
 	Keys      *secret.Keyring // nil: executions whose workflow has secrets are left to other workers
 	Logger    zerolog.Logger
@@ -73,7 +74,7 @@ func New(c Config) (*Worker, error) {
 	notifier := postgres.NewNotifier(c.Pool, c.Logger)
 	return &Worker{
 		Config: c, notify: notifier, queue: queue.NewStore(c.Pool, notifier), leases: queue.NewStore(c.LeasePool, notifier),
-		journal: journal.New(journal.Config{Pool: c.Pool, Notifier: notifier, Logger: c.Logger, Registerer: c.Registry}),
+		journal: journal.New(journal.Config{Pool: c.Pool, Notifier: notifier, Logger: c.Logger, Registerer: c.Registry, QueuedMax: c.QueuedMax}),
 		metrics: newMetrics(c.Registry), wake: make(chan struct{}, 1), secrets: secret.NewStore(c.Pool, c.Keys),
 		lease: newLease(c.Lease),
 	}, nil

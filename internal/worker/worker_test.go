@@ -43,6 +43,7 @@ type testBundle struct {
 	close      func()         // ends its connections
 	hook       failpoint.Hook // of workers that start from now on
 	lease      time.Duration  // of workers that start from now on; 0 is the default
+	queuedMax  int            // the same
 }
 
 func setup(t *testing.T) *testBundle {
@@ -111,7 +112,7 @@ func (b *testBundle) startWorkerWith(slots int, keys *secret.Keyring) (url strin
 	w, err := worker.New(worker.Config{
 		Pool: pool, LeasePool: lease,
 		DirectURL: b.url, Listener: listener, Provider: b.fake, Host: "test", Version: name, Slots: slots,
-		Lease: b.lease, Keys: keys, Logger: zerolog.New(zerolog.NewTestWriter(b.t)), Registry: prometheus.NewRegistry(),
+		Lease: b.lease, QueuedMax: b.queuedMax, Keys: keys, Logger: zerolog.New(zerolog.NewTestWriter(b.t)), Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		b.t.Fatal(err)
