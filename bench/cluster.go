@@ -105,7 +105,7 @@ func (b *bencher) configure(ctx context.Context) error {
 	if err := syscall.Kill(before, syscall.SIGINT); err != nil {
 		return err
 	}
-	return until(ctx, time.Minute, func(ctx context.Context) (bool, error) {
+	return until(ctx, func(ctx context.Context) (bool, error) {
 		if now, err := b.postmaster(); err != nil || now == before {
 			return false, nil //nolint:nilerr // it is between two lives
 		}
@@ -133,7 +133,7 @@ func (b *bencher) close(ctx context.Context) {
 			b.progress("stopping PostgreSQL: %v", err)
 		}
 		pid := filepath.Join(b.data, "postmaster.pid")
-		_ = until(context.WithoutCancel(ctx), time.Minute, func(context.Context) (bool, error) {
+		_ = until(context.WithoutCancel(ctx), func(context.Context) (bool, error) {
 			_, err := os.Stat(pid)
 			return b.data == "" || errors.Is(err, os.ErrNotExist), nil
 		})
@@ -194,9 +194,12 @@ func (b *bencher) drop(ctx context.Context, name string) {
 	}
 }
 
-// until asks again and again until f is done.
-func until(ctx context.Context, limit time.Duration, f func(ctx context.Context) (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// patience is how long anything may take on the slowest machine: a bench that is too slow says so by its figures.
+const patience = 4 * time.Minute
+
+// until asks again and again until f is done, or patience is over.
+func until(ctx context.Context, f func(ctx context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -207,7 +210,7 @@ func until(ctx context.Context, limit time.Duration, f func(ctx context.Context)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("it did not come to that within %s: %w", limit, ctx.Err())
+			return fmt.Errorf("it did not come to that within %s: %w", patience, ctx.Err())
 		case <-ticker.C:
 		}
 	}

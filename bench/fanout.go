@@ -81,7 +81,7 @@ func (in *installation) fan(ctx context.Context, width, n int) ([]float64, error
 		if err != nil {
 			return nil, err
 		}
-		if err := in.idle(ctx, time.Minute); err != nil {
+		if err := in.idle(ctx); err != nil {
 			return nil, err
 		}
 		var ended time.Time

@@ -216,5 +216,5 @@ func (in *installation) dropDay(ctx context.Context, n int) error {
 	}
 	in.b.report.add(figDropDay, "s", line.Drop/1000)
 	in.b.report.add("… slowest acknowledgement meanwhile, the deletion of rows included", "ms", slices.Max(inMilliseconds(acknowledged)))
-	return in.idle(ctx, time.Minute)
+	return in.idle(ctx)
 }

@@ -83,7 +83,7 @@ func (in *installation) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return until(ctx, time.Minute, func(ctx context.Context) (bool, error) {
+	return until(ctx, func(ctx context.Context) (bool, error) {
 		if in.serve.hasExited() {
 			return false, errors.New("the control plane ended; see its log with -keep")
 		}
@@ -110,7 +110,7 @@ func (in *installation) startWorker(ctx context.Context, slots int) error {
 		return err
 	}
 	in.workers = append(in.workers, w)
-	return until(ctx, time.Minute, func(ctx context.Context) (bool, error) {
+	return until(ctx, func(ctx context.Context) (bool, error) {
 		if w.hasExited() {
 			return false, errors.New("the worker ended; see its log with -keep")
 		}
@@ -279,8 +279,8 @@ func (in *installation) enqueue(ctx context.Context, slug string, inputs map[str
 }
 
 // idle waits until nothing is queued or held.
-func (in *installation) idle(ctx context.Context, limit time.Duration) error {
-	return until(ctx, limit, func(ctx context.Context) (idle bool, err error) {
+func (in *installation) idle(ctx context.Context) error {
+	return until(ctx, func(ctx context.Context) (idle bool, err error) {
 		// Two small tables' worth of index entries: asking costs next to nothing. The claim moves a row from one to the other in one statement.
 		in.asked++
 		err = in.pool.QueryRow(ctx, `SELECT NOT EXISTS (SELECT 1 FROM execution_queue) AND NOT EXISTS (SELECT 1 FROM executions WHERE worker_id IS NOT NULL)`).Scan(&idle)

@@ -93,7 +93,7 @@ func (in *installation) oneByOne(ctx context.Context, slug string, n int) ([]pos
 		if p.id, err = idIn(body); err != nil {
 			return nil, err
 		}
-		if err := in.idle(ctx, time.Minute); err != nil {
+		if err := in.idle(ctx); err != nil {
 			return nil, err
 		}
 		all = append(all, p)

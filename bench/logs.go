@@ -79,7 +79,7 @@ func (in *installation) ingest(ctx context.Context, figure, slug string, n int) 
 			return err
 		}
 	}
-	if err := in.idle(ctx, 3*time.Minute); err != nil {
+	if err := in.idle(ctx); err != nil {
 		return err
 	}
 	var bytes int64

@@ -38,7 +38,7 @@ func memory(ctx context.Context, b *bencher) error {
 			}
 			ids = append(ids, id)
 		}
-		err = until(ctx, 2*time.Minute, func(ctx context.Context) (bool, error) {
+		err = until(ctx, func(ctx context.Context) (bool, error) {
 			var running int
 			err := in.pool.QueryRow(ctx, "SELECT count(*) FROM node_runs WHERE status = 'running'").Scan(&running)
 			return running == n, err
@@ -57,6 +57,6 @@ func memory(ctx context.Context, b *bencher) error {
 				return err
 			}
 		}
-		return in.idle(ctx, 2*time.Minute)
+		return in.idle(ctx)
 	})
 }

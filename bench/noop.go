@@ -88,7 +88,7 @@ func (b *bencher) noopMeasure(ctx context.Context, workers, number int) error {
 	if _, err := volley(ctx, in.address, in.post("noop"), run.warm, clients); err != nil {
 		return err
 	}
-	if err := in.idle(ctx, time.Minute); err != nil {
+	if err := in.idle(ctx); err != nil {
 		return err
 	}
 	if err := in.timeNoop(ctx, &run); err != nil {
@@ -121,7 +121,7 @@ func (in *installation) timeNoop(ctx context.Context, run *noopRun) error {
 	if run.took, err = volley(ctx, in.address, in.post("noop"), run.n, clients); err != nil {
 		return err
 	}
-	if err := in.idle(ctx, time.Minute); err != nil {
+	if err := in.idle(ctx); err != nil {
 		return err
 	}
 	run.serve, run.worker = in.cpu()

@@ -172,7 +172,7 @@ func (r *riverBench) insert(ctx context.Context, n int) error {
 
 // finished waits until n jobs are recorded as completed.
 func (r *riverBench) finished(ctx context.Context, n int) error {
-	return until(ctx, 2*time.Minute, func(ctx context.Context) (bool, error) {
+	return until(ctx, func(ctx context.Context) (bool, error) {
 		if r.worked.Load() < int64(n) {
 			return false, nil
 		}

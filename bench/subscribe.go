@@ -79,7 +79,7 @@ func connect(s subscription, token string) (int, error) {
 	if _, err := conn.Write([]byte(request)); err != nil {
 		return 0, err
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return 0, err
 	}
 	var head []byte
