@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 
+	"foundry/internal/errs"
 	"foundry/internal/execution"
 	"foundry/internal/postgres"
 	"foundry/internal/queue"
@@ -71,7 +73,7 @@ func (in *installation) claims(ctx context.Context) (float64, error) {
 	}
 	notifier := postgres.NewNotifier(in.pool, zerolog.Nop())
 	store := queue.NewStore(in.pool, notifier)
-	worker := queue.Worker{ID: execution.NewID(), Host: "bench", PID: selfPID(), Version: "bench", Slots: 1000, Lease: time.Minute}
+	worker := queue.Worker{ID: execution.NewID(), Host: "bench", PID: selfPID(), Version: "bench", Slots: 1000, Lease: time.Hour} // longer than any run
 	if err := store.Join(ctx, worker); err != nil {
 		return 0, err
 	}
@@ -187,15 +189,22 @@ func (in *installation) dropDay(ctx context.Context, n int) error {
 	defer stop()
 	var acknowledged []time.Duration
 	var loadErr error
+	began := time.Now()
 	var wg sync.WaitGroup
 	wg.Go(func() { acknowledged, loadErr = volley(load, in.address, in.post("noop"), 1<<30, 4) })
+	err := until(ctx, func(ctx context.Context) (busy bool, err error) {
+		err = in.pool.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM executions WHERE queued_at >= $1)", began).Scan(&busy)
+		return busy, err
+	})
 	var log bytes.Buffer
-	purger := retention.New(retention.Config{DirectURL: in.b.server.URL(in.name), Log: zerolog.New(&log)})
-	report, err := purger.Purge(ctx, retention.Options{Days: historyDays / 2})
+	var report retention.Report
+	if err == nil {
+		report, err = in.purge(ctx, &log)
+	}
 	stop()
 	wg.Wait()
 	if err != nil {
-		return err
+		return errors.Join(err, loadErr)
 	}
 	if loadErr != nil && !errors.Is(loadErr, context.Canceled) {
 		return loadErr
@@ -217,4 +226,17 @@ func (in *installation) dropDay(ctx context.Context, n int) error {
 	in.b.report.add(figDropDay, "s", line.Drop/1000)
 	in.b.report.add("… slowest acknowledgement meanwhile, the deletion of rows included", "ms", slices.Max(inMilliseconds(acknowledged)))
 	return in.idle(ctx)
+}
+
+// purge drops what is older than half of the history's age. The control plane may be at that just then, for rows that it sweeps, and one purges at a time.
+func (in *installation) purge(ctx context.Context, log io.Writer) (report retention.Report, err error) {
+	purger := retention.New(retention.Config{DirectURL: in.b.server.URL(in.name), Log: zerolog.New(log)})
+	err = until(ctx, func(context.Context) (bool, error) { // a purge takes as long as it takes
+		report, err = purger.Purge(ctx, retention.Options{Days: historyDays / 2})
+		if errs.Is(err, retention.Busy) {
+			return false, nil
+		}
+		return true, err
+	})
+	return report, err
 }

@@ -78,7 +78,8 @@ func (in *installation) begin(ctx context.Context) error {
 		return err
 	}
 	in.address = "127.0.0.1:" + strconv.Itoa(port)
-	in.serve, err = in.start(ctx, "serve", "PORT="+strconv.Itoa(port), "FOUNDRY_QUEUED_MAX=100000",
+	// History is kept: what is purged is up to the bench.
+	in.serve, err = in.start(ctx, "serve", "PORT="+strconv.Itoa(port), "FOUNDRY_RETENTION_DAYS=0", "FOUNDRY_QUEUED_MAX=100000",
 		"FOUNDRY_RATE_READS=1000000", "FOUNDRY_RATE_WRITES=1000000")
 	if err != nil {
 		return err
