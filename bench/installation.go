@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,13 +74,8 @@ func (in *installation) begin(ctx context.Context) error {
 	if in.token, err = in.command(ctx, "admin", "token"); err != nil {
 		return err
 	}
-	port, err := freePort(ctx)
-	if err != nil {
-		return err
-	}
-	in.address = "127.0.0.1:" + strconv.Itoa(port)
 	// History is kept: what is purged is up to the bench.
-	in.serve, err = in.start(ctx, "serve", "PORT="+strconv.Itoa(port), "FOUNDRY_RETENTION_DAYS=0", "FOUNDRY_QUEUED_MAX=100000",
+	in.serve, err = in.start(ctx, "serve", "PORT=0", "FOUNDRY_RETENTION_DAYS=0", "FOUNDRY_QUEUED_MAX=100000",
 		"FOUNDRY_RATE_READS=1000000", "FOUNDRY_RATE_WRITES=1000000")
 	if err != nil {
 		return err
@@ -87,6 +83,9 @@ func (in *installation) begin(ctx context.Context) error {
 	return until(ctx, func(ctx context.Context) (bool, error) {
 		if in.serve.hasExited() {
 			return false, errors.New("the control plane ended; see its log with -keep")
+		}
+		if in.address, err = in.serve.listensOn(); in.address == "" || err != nil {
+			return false, err
 		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+in.address+"/readyz", nil)
 		if err != nil {
@@ -178,6 +177,23 @@ func (p *process) hasExited() bool {
 	default:
 		return false
 	}
+}
+
+// listensOn reads from the log of a control plane where on this machine it can be reached. It is empty while the log does not say.
+func (p *process) listensOn() (address string, err error) {
+	text, err := os.ReadFile(p.log.Name())
+	if err != nil {
+		return "", err
+	}
+	for line := range bytes.Lines(text) {
+		var record struct{ Message, Address string }
+		if json.Unmarshal(line, &record) != nil || record.Message != "control plane starts" { // the last may not be whole
+			continue
+		}
+		_, port, err := net.SplitHostPort(record.Address)
+		return net.JoinHostPort("127.0.0.1", port), err
+	}
+	return "", nil
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
