@@ -218,7 +218,8 @@ func plantsOfNothing() map[string]plant {
 		"a cancel for a later one": {sql: canceledUpdate, see: func(h *history, e *check.Evidence) {
 			h.workflow.Group.Conflict = plan.Replace
 			later := *e.World.Executions[h.id]
-			later.ID, later.Canceled, later.Status = uuid.Must(uuid.NewV7()), false, "failed"
+			later.ID, later.Canceled, later.Status = uuid.UUID{15: 1}, false, "failed" // the id was made before, and the row written after
+			later.QueuedAt = later.QueuedAt.Add(time.Microsecond)
 			later.NodeRuns = slices.Clone(later.NodeRuns)
 			child := *e.World.Executions[h.child]
 			for i, n := range later.NodeRuns {

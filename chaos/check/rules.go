@@ -1,7 +1,9 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -129,11 +131,17 @@ func cancel(e *Evidence, say func(string, ...any)) {
 func (e *Evidence) replaced(x *Execution) bool {
 	for _, other := range e.World.Executions {
 		w := e.Workflows[other.Workflow]
-		if x.Group != "" && other.Group == x.Group && w != nil && w.Group != nil && w.Group.Conflict == plan.Replace && other.ID.String() > x.ID.String() {
+		if x.Group != "" && other.Group == x.Group && w != nil && w.Group != nil && w.Group.Conflict == plan.Replace && other.later(x) {
 			return true
 		}
 	}
 	return false
+}
+
+// later reports whether an execution was queued after another, by the clock of the database. Ids are made before that by many processes, any of which may
+// take its time.
+func (x *Execution) later(other *Execution) bool {
+	return cmp.Or(x.QueuedAt.Compare(other.QueuedAt), strings.Compare(x.ID.String(), other.ID.String())) > 0
 }
 
 // groups: executions are in the group that their workflow names, and no group was ever fuller than its limit.

@@ -34,6 +34,7 @@ type Execution struct {
 	ParentRun  *uuid.UUID // the node run of the parent that runs it
 	Status     string
 	Claim      int64
+	QueuedAt   time.Time
 	FinishedAt *time.Time
 	Canceled   bool // a cancel was requested
 	Deadline   bool // its time was up
@@ -144,11 +145,11 @@ func each(ctx context.Context, tx pgx.Tx, sql string, scan func(pgx.Rows) error)
 
 func (w *World) loadExecutions(ctx context.Context, tx pgx.Tx) error {
 	const sql = `
-SELECT e.id, w.slug, COALESCE(e.concurrency_group, ''), e.parent_execution_id, e.parent_node_run_id, e.status, e.claim, e.finished_at, e.cancel_requested_at IS NOT NULL, e.deadline_passed_at IS NOT NULL, d.outputs, COALESCE(d.error->>'code', '')
+SELECT e.id, w.slug, COALESCE(e.concurrency_group, ''), e.parent_execution_id, e.parent_node_run_id, e.status, e.claim, e.queued_at, e.finished_at, e.cancel_requested_at IS NOT NULL, e.deadline_passed_at IS NOT NULL, d.outputs, COALESCE(d.error->>'code', '')
 FROM executions e JOIN workflows w ON w.id = e.workflow_id JOIN execution_data d ON d.execution_id = e.id`
 	return each(ctx, tx, sql, func(rows pgx.Rows) error {
 		e := &Execution{}
-		err := rows.Scan(&e.ID, &e.Workflow, &e.Group, &e.Parent, &e.ParentRun, &e.Status, &e.Claim, &e.FinishedAt, &e.Canceled, &e.Deadline, &e.Outputs, &e.Failure.Code)
+		err := rows.Scan(&e.ID, &e.Workflow, &e.Group, &e.Parent, &e.ParentRun, &e.Status, &e.Claim, &e.QueuedAt, &e.FinishedAt, &e.Canceled, &e.Deadline, &e.Outputs, &e.Failure.Code)
 		w.Executions[e.ID] = e
 		return err
 	})
