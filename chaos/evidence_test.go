@@ -13,8 +13,9 @@ import (
 	"foundry/internal/pgtest"
 )
 
-// How long rest may take on a slow machine. Sweeps come every half minute. With the limit of a form's storm and a minute or two to begin and to
-// end, it all must fit into the time that .ci/run gives.
+// How long rest may take on a slow machine. Workers sweep every quarter of a minute, and end a sandbox of which no row knows, or only one that has ended,
+// when they see it twice: one whose creation had begun, in a worker that was frozen then, when another destroyed it. With the limit of a form's storm and
+// a minute or two to begin and to end, it all must fit into the time that .ci/run gives.
 const (
 	restLimit  = 3 * time.Minute
 	sweepLimit = 2 * time.Minute
@@ -22,16 +23,20 @@ const (
 
 // rest waits until everything that was accepted has ended and its sandboxes are gone.
 func (r *run) rest(ctx context.Context) {
+	count := func(sql string) func() (int, error) {
+		return func() (int, error) { return get[int](ctx, r.cluster, sql) }
+	}
 	for _, wait := range []struct {
 		what  string
 		limit time.Duration
-		sql   string
+		count func() (int, error)
 	}{
-		{"executions have not ended", restLimit, "SELECT count(*) FROM executions WHERE finished_at IS NULL"},
-		{"sandboxes have not ended", sweepLimit, "SELECT count(*) FROM sandboxes WHERE state NOT IN ('destroyed', 'failed', 'kept')"},
+		{"executions have not ended", restLimit, count("SELECT count(*) FROM executions WHERE finished_at IS NULL")},
+		{"sandboxes have not ended", sweepLimit, count("SELECT count(*) FROM sandboxes WHERE state NOT IN ('destroyed', 'failed', 'kept')")},
+		{"sandboxes belong to nothing", sweepLimit, func() (int, error) { return r.orphans(ctx) }},
 	} {
 		err := eventually(ctx, wait.limit, func() error {
-			n, err := get[int](ctx, r.cluster, wait.sql)
+			n, err := wait.count()
 			if err == nil && n > 0 {
 				err = fmt.Errorf("%d %s", n, wait.what)
 			}
@@ -41,6 +46,31 @@ func (r *run) rest(ctx context.Context) {
 			r.t.Errorf("the run does not come to rest: %v\n%s", err, r.explain(ctx))
 		}
 	}
+}
+
+// orphans counts the sandboxes that there are and that are not kept.
+func (r *run) orphans(ctx context.Context) (int, error) {
+	there, err := r.there()
+	if err != nil {
+		return 0, err
+	}
+	const sql = "SELECT count(*) FROM unnest($1::text[]) AS t (id) WHERE NOT EXISTS (SELECT 1 FROM sandboxes s WHERE s.provider_id = t.id AND s.state = 'kept')"
+	return get[int](ctx, r.cluster, sql, there)
+}
+
+// there are the sandboxes that the provider has, by its ids.
+func (r *run) there() (ids []string, err error) {
+	entries, err := os.ReadDir(r.sandboxes())
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue // its building was cut short; a provider that starts removes it when it is old enough to be nobody's
+		}
+		ids = append(ids, entry.Name())
+	}
+	return ids, nil
 }
 
 // evidence collects what the rules look at. No process runs any more.
@@ -57,15 +87,8 @@ func (r *run) evidence(ctx context.Context) *check.Evidence {
 	for _, w := range r.workflows {
 		e.Workflows[w.Slug] = w
 	}
-	entries, err := os.ReadDir(r.sandboxes())
-	if err != nil {
+	if e.Sandboxes, err = r.there(); err != nil {
 		r.t.Fatal(err)
-	}
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), ".") {
-			continue // its building was cut short; a provider that starts removes it when it is old enough to be nobody's
-		}
-		e.Sandboxes = append(e.Sandboxes, entry.Name())
 	}
 	for _, p := range processesOf(r.state()) {
 		e.Processes = append(e.Processes, p.String())
