@@ -79,7 +79,7 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// storm queues and strikes until there was enough of both, or the form's limit has passed.
+// storm queues and strikes until there was enough of both, and half of the kills have hit while commands ran, or the form's limit has passed.
 func (r *run) storm(ctx context.Context) {
 	ctx, stop := context.WithTimeout(ctx, r.form.limit)
 	defer stop()
@@ -92,7 +92,7 @@ func (r *run) storm(ctx context.Context) {
 		r.mu.Lock()
 		executions := r.queued
 		r.mu.Unlock()
-		if kills >= r.form.kills && executions >= r.form.executions {
+		if kills >= r.form.kills && 2*busy >= kills && executions >= r.form.executions {
 			break
 		}
 		if time.Since(told) > time.Minute {

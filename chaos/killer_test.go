@@ -92,13 +92,13 @@ func blows(seed uint64, gap time.Duration) func() blow {
 	}
 }
 
-// strike deals blows until ctx ends. Once there were enough kills it takes its time, so that what is left comes to its end on a slow machine too.
+// strike deals blows until ctx ends. Once there were enough kills it takes its time, and ever more of it, so that what is left comes to its end however slow
+// the machine is.
 func (r *run) strike(ctx context.Context) {
 	for next := blows(r.seed, r.form.gap); ; {
 		b := next()
-		if kills, _ := r.count.kills(); kills >= r.form.kills {
-			b.pause *= 2
-		}
+		kills, _ := r.count.kills()
+		b.pause <<= min(kills/r.form.kills, 4)
 		if !lifecycle.Sleep(ctx, b.pause) {
 			return
 		}
