@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -162,6 +163,41 @@ func TestAClosedPlaceStaysEmpty(t *testing.T) {
 	}
 	p.signal(syscall.SIGKILL)
 	<-p.gone()
+}
+
+// script is a place for a process that carries out lines of a shell, and its first instance, which has said something.
+func script(t *testing.T, lines string) *process {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(name, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, role: role(name), name: "script", dir: t.TempDir(), env: func(int) []string { return []string{"PATH=/usr/bin:/bin"} }}
+	if !p.start("sh") {
+		t.Fatal("nothing was started")
+	}
+	err := eventually(t.Context(), time.Minute, func() error {
+		if info, err := os.Stat(p.log); err != nil || info.Size() == 0 {
+			return errors.New("it has said nothing")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestTheLastWordIsNotTheFailpoints has a process say something between the record of the failpoint that kills it and its end.
+func TestTheLastWordIsNotTheFailpoints(t *testing.T) {
+	t.Parallel()
+	p := script(t, `echo '{"level":"warn","failpoint":"queue.claim.after","action":"kill","message":"failpoint"}
+{"level":"info","message":"somebody else"}'
+kill -9 $$`)
+	<-p.gone()
+	if state, failpoint := p.last(); killedBy(state) != syscall.SIGKILL || failpoint != "queue.claim.after" {
+		t.Errorf("%s, by %q", state, failpoint)
+	}
 }
 
 func TestProcessesAreFound(t *testing.T) {

@@ -160,12 +160,12 @@ func (p *process) gone() <-chan struct{} {
 	return p.exited
 }
 
-// last says how the instance that has just ended did so, and the failpoint that killed it, if one did.
+// last says how the instance that has just ended did so, and the failpoint that was to kill it, if one was. Its record need not be the last: the
+// process has other goroutines, which may write theirs before the signal takes it away.
 func (p *process) last() (state *os.ProcessState, failpoint string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_ = readLog(p.log, func(r record) { // without a log there is no failpoint
-		failpoint = ""
 		if r.Message == "failpoint" && r.Action == "kill" {
 			failpoint = r.Failpoint
 		}
