@@ -62,13 +62,6 @@ func (c *counts) kills() (all, busy int) {
 	return all, busy
 }
 
-// expect says that the end of the process's present instance is our doing.
-func (r *run) expect(p *process) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.expected = true
-}
-
 // note looks at how an instance has ended.
 func (r *run) note(p *process) {
 	state, failpoint := p.last()
@@ -76,12 +69,9 @@ func (r *run) note(p *process) {
 	expected, pid := p.expected, p.cmd.Process.Pid
 	p.expected = false
 	p.mu.Unlock()
-	r.mu.Lock()
-	away := time.Since(r.disturbed) < 20*time.Second
-	r.mu.Unlock()
 	switch {
 	case expected:
-		if killedBy(state) != syscall.SIGKILL && !p.endedWell(state) && !away {
+		if killedBy(state) != syscall.SIGKILL && !p.endedWell(state) && !r.away() {
 			r.t.Errorf("%s ended with %s on SIGTERM; its log is %s", p.name, state, p.log)
 		}
 	case killedBy(state) == syscall.SIGKILL && failpoint != "":
@@ -90,7 +80,7 @@ func (r *run) note(p *process) {
 		r.count.mu.Lock()
 		r.count.failpoints[failpoint]++
 		r.count.mu.Unlock()
-	case !away:
+	case !r.away():
 		r.t.Errorf("%s ended by itself with %s; its log is %s", p.name, state, p.log)
 	}
 }

@@ -188,6 +188,29 @@ func script(t *testing.T, lines string) *process {
 	return p
 }
 
+// TestAnInstanceIsToldOnce: the second SIGTERM would be the end of a process that gives back what it holds.
+func TestAnInstanceIsToldOnce(t *testing.T) {
+	t.Parallel()
+	p := script(t, "trap '' TERM\necho ready\nexec sleep 600")
+	p.signal(syscall.SIGSTOP)
+	if p.strike(syscall.SIGTERM) != nil {
+		t.Error("one that is frozen was told to end")
+	}
+	p.signal(syscall.SIGCONT)
+	gone := p.strike(syscall.SIGTERM)
+	if gone == nil || p.strike(syscall.SIGTERM) != nil {
+		t.Error("an instance was not told to end, or was twice")
+	}
+	p.signal(syscall.SIGSTOP)
+	if p.strike(syscall.SIGKILL) == nil {
+		t.Fatal("one that is frozen was not killed")
+	}
+	<-gone
+	if p.strike(syscall.SIGKILL) != nil {
+		t.Error("what is gone was killed")
+	}
+}
+
 // TestTheLastWordIsNotTheFailpoints has a process say something between the record of the failpoint that kills it and its end.
 func TestTheLastWordIsNotTheFailpoints(t *testing.T) {
 	t.Parallel()

@@ -118,19 +118,11 @@ func (r *run) deal(ctx context.Context, b blow) {
 	}
 	switch b.kind {
 	case killWorker, drainWorker, freezeWorker:
-		p := r.victim(b.pick, busy)
-		if p == nil || !r.count.worth(b.kind, busy[p.pid()] > 0) {
-			return
+		if p := r.victim(b.pick, busy); p != nil {
+			r.strikeAt(ctx, p, b.kind, busy[p.pid()] > 0)
 		}
-		r.count.dealt(b.kind, busy[p.pid()] > 0)
-		r.hit(ctx, p, b.kind)
 	case killServe, drainServe:
-		p := r.serves[int(b.pick*float64(len(r.serves)))]
-		if p.pid() == 0 || !r.count.worth(b.kind, all > 0) {
-			return
-		}
-		r.count.dealt(b.kind, all > 0)
-		r.hit(ctx, p, b.kind)
+		r.strikeAt(ctx, r.serves[int(b.pick*float64(len(r.serves)))], b.kind, all > 0)
 	case killShim:
 		pids := r.supervisors()
 		if len(pids) == 0 {
@@ -153,38 +145,46 @@ func (r *run) deal(ctx context.Context, b blow) {
 	}
 }
 
-// hit does to a process what the kind says.
-func (r *run) hit(ctx context.Context, p *process, k kind) {
+// strikeAt deals a blow to a process, if it is worth it and the process can be hit.
+func (r *run) strikeAt(ctx context.Context, p *process, k kind, busy bool) {
+	if r.count.worth(k, busy) && r.hit(ctx, p, k) {
+		r.count.dealt(k, busy)
+	}
+}
+
+// hit does to a process what the kind says, and reports whether it could.
+func (r *run) hit(ctx context.Context, p *process, k kind) bool {
 	switch k {
 	case killWorker, killServe:
-		r.expect(p)
-		p.signal(syscall.SIGCONT) // so that a frozen one is seen to go
-		p.signal(syscall.SIGKILL)
+		return p.strike(syscall.SIGKILL) != nil
 	case drainWorker, drainServe:
-		if p.isFrozen() {
-			return
+		gone := p.strike(syscall.SIGTERM)
+		if gone == nil {
+			return false
 		}
-		r.expect(p)
-		gone, pid := p.gone(), p.pid()
-		p.signal(syscall.SIGTERM)
+		began := time.Now()
 		r.clients.Go(func() {
-			began := time.Now()
 			select {
 			case <-gone:
 				r.count.drained(time.Since(began))
-			case <-time.After(30 * time.Second):
-				r.t.Errorf("%s (%d) has not ended 30 s after SIGTERM", p.name, pid)
-				p.signal(syscall.SIGKILL)
+			case <-time.After(endLimit):
+				r.t.Errorf("%s has not ended %s after SIGTERM", p.name, endLimit)
+				p.strike(syscall.SIGKILL)
 			}
 		})
+		return true
 	case freezeWorker:
-		p.signal(syscall.SIGSTOP)
+		if !p.signal(syscall.SIGSTOP) {
+			return false
+		}
 		r.clients.Go(func() {
 			lifecycle.Sleep(ctx, 2*lease+lease/2) // it thaws at once when the storm ends
 			p.signal(syscall.SIGCONT)
 		})
+		return true
 	case killShim, crashPostgres, killSelf, cutQueries, cutListeners, fillDisk:
 	}
+	return false
 }
 
 func (r *run) crash() error {
@@ -197,6 +197,14 @@ func (r *run) disturb() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.disturbed = time.Now()
+}
+
+// away reports whether the database was disturbed so lately that a process may have ended by that: Postgres has to recover, and who waits for an answer
+// of it has to give up, which takes its time on a slow machine.
+func (r *run) away() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.disturbed) < time.Minute
 }
 
 func (r *run) cut(ctx context.Context, k kind, pattern string, most int, busy bool) {

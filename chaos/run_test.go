@@ -230,9 +230,10 @@ func (r *run) stop() {
 		if p.pid() == 0 {
 			continue
 		}
-		if _, err := p.end(30 * time.Second); err != nil {
+		if err := p.end(); err != nil {
 			r.t.Error(err)
 		}
+		r.note(p)
 	}
 	r.keepers.Wait()
 }
