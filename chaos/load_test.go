@@ -48,7 +48,7 @@ func (r *run) queueOne(ctx context.Context, n int, random *rand.Rand) {
 		ID uuid.UUID `json:"id"`
 	}
 	// A request that was made once must be answered, or nobody knows what it has done.
-	ask, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	ask, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer stop()
 	header := map[string]string{"Idempotency-Key": fmt.Sprintf("%d-%d", r.seed, n)}
 	status, err := r.client.insist(ask, http.MethodPost, "/workflows/"+w.Slug+"/executions", header, map[string]any{}, &queued)

@@ -200,7 +200,7 @@ func (r *run) keep(p *process) {
 
 // push stores the workflows and their secrets.
 func (r *run) push() {
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Minute)
 	defer cancel()
 	place := plan.Place{Ledger: r.ledger()}
 	if r.level == "bwrap" {
