@@ -1,9 +1,35 @@
 package auth
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
+
+	"foundry/internal/pgtest"
 )
+
+func TestKnownTokensAreNotLookedUpAgain(t *testing.T) {
+	t.Parallel()
+	store := NewStore(pgtest.Pool(t))
+	store.keepFor = time.Hour // so that no delay of this test outlasts it
+	token, err := store.Create(t.Context(), organization(t, store), "ci", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel() // a query fails
+	if _, err := store.Authenticate(ended, token.Reveal()); !errors.Is(err, context.Canceled) {
+		t.Fatalf("an unknown token: %v", err)
+	}
+	known, err := store.Authenticate(t.Context(), token.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := store.Authenticate(ended, token.Reveal()); err != nil || *again.TokenID != *known.TokenID {
+		t.Errorf("a known token needed a query: %+v, %v", again, err)
+	}
+}
 
 func TestCacheForgetsInTime(t *testing.T) {
 	t.Parallel()

@@ -1,7 +1,6 @@
 package auth_test
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"time"
@@ -55,14 +54,6 @@ func TestAuthenticate(t *testing.T) {
 		t.Parallel()
 		if p.OrganizationID != id || p.OrganizationSlug != "acme" || p.Name != "ci" || p.TokenID == nil {
 			t.Errorf("the token acts for %+v", p)
-		}
-	})
-	t.Run("does not ask the database again at once", func(t *testing.T) {
-		t.Parallel()
-		ended, cancel := context.WithCancel(t.Context())
-		cancel() // a query would fail
-		if _, err := store.Authenticate(ended, token.Reveal()); err != nil {
-			t.Errorf("a known token needed a query: %v", err)
 		}
 	})
 	t.Run("refuses what is no token, and what nobody made", func(t *testing.T) {
