@@ -330,17 +330,17 @@ func TestHashOf(t *testing.T) {
 	}
 }
 
-// eventually fails unless the condition comes true within ten seconds.
+// eventually fails unless the condition comes true within two minutes.
 func eventually(t *testing.T, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for !condition() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatal("it did not come true within 10 s")
+			t.Fatal("it did not come true within 2 minutes")
 		}
 	}
 }
