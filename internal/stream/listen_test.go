@@ -53,7 +53,10 @@ func TestListenerIsLost(t *testing.T) {
 	t.Cleanup(list.Close)
 
 	b.exec(t, `UPDATE pg_database SET datallowconn = false WHERE datname = current_database()`) // it stays away until we say
-	b.exec(t, `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'listener' AND datname = current_database()`)
+	waitFor(t, func() bool {                                                                    // until it has gone, however long that takes it
+		return pgtest.Get[int](t, b.pool, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+			WHERE application_name = 'listener' AND datname = current_database()`) == 0
+	})
 	last := x.add(t, repeat(2)...)
 	x.notify(t) // nobody listens
 	b.exec(t, `UPDATE pg_database SET datallowconn = true WHERE datname = current_database()`)
