@@ -189,7 +189,7 @@ func TestWaitingForOfTheParked(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.parked(t)
-	b.worker(t, "active", 4, "1 minute")
+	b.worker(t, "active", 4, "1 hour")
 	due := time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC)
 	want := &openapi.WaitingFor{
 		Reason: openapi.WaitingForReasonApproval, Reasons: []string{"approval", "wait"}, Workers: 1, Message: `Somebody has to decide on the node "ask". And for 1 more.`,

@@ -247,13 +247,13 @@ func TestWaitingFor(t *testing.T) {
 		}
 		return *e.WaitingFor
 	}
-	b.worker(t, "gone", 4, "1 minute")
-	b.worker(t, "draining", 4, "1 minute")
+	b.worker(t, "gone", 4, "1 hour")
+	b.worker(t, "draining", 4, "1 hour")
 	b.worker(t, "active", 4, "-1 second")
 	if w := waiting(t, openapi.WaitingForReasonWorker, 0); *w.Position != "2" {
 		t.Errorf("position %q, want 2", *w.Position)
 	}
-	worker := b.worker(t, "active", 1, "1 minute")
+	worker := b.worker(t, "active", 1, "1 hour")
 	waiting(t, openapi.WaitingForReasonTurn, 1)
 	running := b.started(t, "hello")
 	b.exec(t, "UPDATE executions SET worker_id = $2 WHERE id = $1", running, worker)

@@ -38,7 +38,7 @@ func TestConcurrencyGroups(t *testing.T) {
 	defer pgtest.CheckInvariants(t, b.pool)
 	b.grouped(t, "report", `{ group: "report-${{ inputs.customer }}", limit: 1 }`)
 	b.grouped(t, "again", `{ group: "report-acme", on-conflict: reject }`)
-	b.worker(t, "active", 4, "1 minute")
+	b.worker(t, "active", 4, "1 hour")
 	waiting := func(id uuid.UUID) *openapi.WaitingFor {
 		return get[openapi.Execution](t, b, executionPath(id, "")).WaitingFor
 	}

@@ -24,7 +24,7 @@ func TestPauseOfAWorkflow(t *testing.T) {
 	b := setup(t)
 	defer pgtest.CheckInvariants(t, b.pool)
 	b.workflow(t, "one")
-	b.worker(t, "active", 4, "1 minute")
+	b.worker(t, "active", 4, "1 hour")
 	before := b.queued(t, "one")
 	w := decode[openapi.Workflow](t, b.change(t, map[string]any{"paused": true}), http.StatusOK)
 	if w.PausedAt == nil || w.PausedBy == nil || *w.PausedBy == "" || w.Slug != "one" {
@@ -110,7 +110,7 @@ func TestWaitingForOfWhatHasBegun(t *testing.T) {
 	if x := get[openapi.Execution](t, b, executionPath(b.queued(t, "one"), "")).WaitingFor; x == nil || !strings.HasPrefix(x.Message, "No worker is awake; 1 asleep. Position") {
 		t.Errorf("while workers sleep it waits for %+v", x)
 	}
-	worker, id := b.worker(t, "active", 4, "1 minute"), b.started(t, "one")
+	worker, id := b.worker(t, "active", 4, "1 hour"), b.started(t, "one")
 	b.exec(t, "UPDATE executions SET worker_id = $2 WHERE id = $1", id, worker)
 	waiting := func() *openapi.WaitingFor { return get[openapi.Execution](t, b, executionPath(id, "")).WaitingFor }
 	if w := waiting(); w != nil {

@@ -185,7 +185,7 @@ func TestWhatRunsIsToldOfNewValues(t *testing.T) {
 	b := setup(t, withKeys(t))
 	b.workflow(t, "one")
 	id := b.started(t, "one")
-	b.exec(t, "UPDATE executions SET worker_id = $2, secrets_read = true WHERE id = $1", id, b.worker(t, "active", 1, "1 minute"))
+	b.exec(t, "UPDATE executions SET worker_id = $2, secrets_read = true WHERE id = $1", id, b.worker(t, "active", 1, "1 hour"))
 	for _, c := range []struct {
 		method, path string
 		body         map[string]any

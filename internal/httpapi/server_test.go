@@ -235,7 +235,7 @@ func TestWorkersAndSandboxes(t *testing.T) {
 	b := setup(t)
 	b.workflow(t, "hello")
 	id := b.started(t, "hello")
-	worker, gone := b.worker(t, "active", 4, "30 seconds"), b.worker(t, "gone", 1, "-1 second")
+	worker, gone := b.worker(t, "active", 4, "1 hour"), b.worker(t, "gone", 1, "-1 second")
 	b.exec(t, "UPDATE executions SET worker_id = $2 WHERE id = $1", id, worker)
 	forgotten := b.worker(t, "gone", 1, "-1 hour")
 	b.exec(t, "UPDATE workers SET gone_at = now() - interval '2 minutes' WHERE id = $1", forgotten)
