@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -337,14 +338,20 @@ func TestMetrics(t *testing.T) {
 	b.queued(t, "hello")
 	b.queued(t, "hello")
 	b.started(t, "hello")
-	b.worker(t, "active", 4, "1 minute")
+	b.worker(t, "active", 4, "1 hour")
+	asked := time.Now()
 	b.exec(t, "UPDATE executions SET queued_at = now() - interval '100 seconds' WHERE status = 'queued'")
 	b.call(t, http.MethodGet, apiPrefix+"/workflows/nobody", nil)
 	b.call(t, "BREW", "/wp-login.php", nil)
 	b.call(t, http.MethodGet, "/wp-login.php", nil)
 	text := string(b.call(t, http.MethodGet, "/metrics", nil).body)
+	_, rest, _ := strings.Cut(text, "\nfoundry_queue_oldest_wait_seconds ")
+	line, _, _ := strings.Cut(rest, "\n")
+	if waited, err := strconv.ParseFloat(line, 64); err != nil || waited < 100 || waited > 100+time.Since(asked).Seconds() {
+		t.Errorf("the oldest has waited for %q s, %v", line, err)
+	}
 	for _, want := range []string{
-		"foundry_queue_depth 2\n", "foundry_queue_oldest_wait_seconds 100.", "foundry_executions{status=\"queued\"} 2\n", "foundry_executions{status=\"running\"} 1\n",
+		"foundry_queue_depth 2\n", "foundry_executions{status=\"queued\"} 2\n", "foundry_executions{status=\"running\"} 1\n",
 		"foundry_executions{status=\"waiting\"} 0\n", "foundry_workers_active 1\n", "foundry_database_up 1\n",
 		`foundry_http_problems_total{code="not_found"} `,
 		`foundry_http_request_duration_seconds_count{method="POST",route="/api/v1/workflows/:workflow/executions",status="202"} 3`,
