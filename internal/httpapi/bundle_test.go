@@ -42,6 +42,9 @@ type testBundle struct {
 	log    *syncBuffer
 	spec   *openapi3.T
 	stop   func() // ends Run and waits for it
+	// refuses is closed once the server accepts no connections any more. To ask its address would not tell: another server of
+	// the machine may have been given the port.
+	refuses <-chan struct{}
 }
 
 func setup(t *testing.T, edit ...func(*Config)) *testBundle {
@@ -82,6 +85,8 @@ func (b *testBundle) start(t *testing.T, hub *stream.Hub) {
 		t.Fatal(err)
 	}
 	b.url = "http://" + listener.Addr().String()
+	refuses := make(chan struct{})
+	b.refuses = refuses
 	ctx, cancel := context.WithCancel(context.Background())
 	streams, end := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -92,7 +97,10 @@ func (b *testBundle) start(t *testing.T, hub *stream.Hub) {
 	})
 	running.Go(func() {
 		defer end()
-		if err := b.server.Run(ctx, listener); err != nil {
+		if err := b.server.Run(ctx, &tellingListener{Listener: listener, close: sync.OnceValue(func() error {
+			defer close(refuses)
+			return listener.Close()
+		})}); err != nil {
 			t.Errorf("the server: %v", err)
 		}
 	})
@@ -105,6 +113,15 @@ func (b *testBundle) start(t *testing.T, hub *stream.Hub) {
 		b.stop()
 	})
 }
+
+// tellingListener is closed in a way of its own.
+type tellingListener struct {
+	net.Listener
+
+	close func() error
+}
+
+func (l *tellingListener) Close() error { return l.close() }
 
 // organization makes another tenant and a token of it.
 func (b *testBundle) organization(t *testing.T, slug string) (uuid.UUID, string) {

@@ -20,18 +20,6 @@ import (
 	"foundry/internal/stream"
 )
 
-// refusesConnections waits until nothing listens at the server's address any more.
-func (b *testBundle) refusesConnections(t *testing.T) {
-	t.Helper()
-	waitUntil(t, func() bool {
-		response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(b.url + "/healthz") //nolint:noctx // it answers at once
-		if err == nil {
-			response.Body.Close()
-		}
-		return err != nil
-	})
-}
-
 // TestNotice holds for how long a server that leaves still accepts connections.
 func TestNotice(t *testing.T) {
 	t.Parallel()
@@ -157,7 +145,7 @@ func TestChangeInFlightIsFinished(t *testing.T) {
 	})
 	stopped := make(chan struct{})
 	go func() { b.stop(); close(stopped) }()
-	b.refusesConnections(t)
+	<-b.refuses
 	select {
 	case a := <-answers:
 		t.Fatalf("the change was answered while its row was locked: %d %s", a.status, a.body)

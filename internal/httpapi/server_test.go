@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -406,14 +405,7 @@ func TestRunDrainsWhatIsInFlight(t *testing.T) {
 	<-entered
 	stopped := make(chan struct{})
 	go func() { b.stop(); close(stopped) }()
-	waitUntil(t, func() bool { // new connections are refused
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(b.url, "http://"))
-		if err != nil {
-			return true
-		}
-		conn.Close()
-		return false
-	})
+	<-b.refuses
 	select {
 	case <-stopped:
 		t.Fatal("Run returned while a request was in flight")
