@@ -81,7 +81,7 @@ func TestOpenRequestsAreForgotten(t *testing.T) {
 		t.Errorf("%d are open, want 1", n)
 	}
 	r.response.Body.Close()
-	eventually(t, func() bool { return b.server.open.with("Bearer "+b.token) == 0 })
+	waitUntil(t, func() bool { return b.server.open.with("Bearer "+b.token) == 0 })
 }
 
 // TestEachCredentialIsLookedUpOnce holds that a look costs one query for each that is open, however many streams it has.

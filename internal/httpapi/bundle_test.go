@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/uuid"
@@ -55,6 +56,7 @@ func setup(t *testing.T, edit ...func(*Config)) *testBundle {
 	config := Config{
 		Pool: pool, Queue: queue.NewStore(pool, postgres.NewNotifier(pool, logger)), Log: logger,
 		Registry: prometheus.NewRegistry(), Version: "1.2.3",
+		DrainTimeout: time.Minute, ProbeTimeout: time.Minute, // a slow machine is no fault
 	}
 	hub, err := stream.New(stream.Config{Events: event.NewStore(pool), Executions: execution.NewStore(pool), Log: logger})
 	if err != nil {

@@ -23,7 +23,7 @@ func TestWaitForTheEnd(t *testing.T) {
 		answered <- b.call(t, http.MethodPost, apiPrefix+"/workflows/one/executions?wait=300s", nil, "Idempotency-Key", "k")
 	}()
 	var id string
-	eventually(t, func() bool {
+	waitUntil(t, func() bool {
 		return b.pool.QueryRow(t.Context(), "SELECT id::text FROM executions").Scan(&id) == nil
 	})
 	e := decode[openapi.ExecutionPage](t, b.call(t, http.MethodGet, apiPrefix+"/executions", nil), http.StatusOK).Data[0]
@@ -55,21 +55,6 @@ func TestWaitEndsInTime(t *testing.T) {
 	}
 	if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM executions"); n != 1 {
 		t.Errorf("%d executions, want 1: a refused request has no effect", n)
-	}
-}
-
-// eventually fails unless the condition comes true within ten seconds.
-func eventually(t *testing.T, condition func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("it did not come true within 10 s")
-		}
 	}
 }
 

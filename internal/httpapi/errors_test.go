@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/labstack/echo/v4"
@@ -52,7 +53,7 @@ func TestAnAbsentDatabaseIsAProblem(t *testing.T) {
 		nobody: "The database cannot be reached.", context.DeadlineExceeded: "There was no answer within 3s.", errors.New("x"): "Not well; the logs say why.",
 		errs.E(errs.Unavailable, "Too few."): "Too few.",
 	} {
-		if got := unwell(err); got != want {
+		if got := unwell(err, 3*time.Second); got != want {
 			t.Errorf("/readyz says %q of %v", got, err)
 		}
 	}

@@ -13,9 +13,6 @@ import (
 	"foundry/internal/execution"
 )
 
-// scrapeTimeout bounds what a scrape asks of the database.
-const scrapeTimeout = 3 * time.Second
-
 // metrics are those of the HTTP server, and the registry that /metrics shows. Safe for concurrent use.
 type metrics struct {
 	registry *prometheus.Registry
@@ -23,7 +20,7 @@ type metrics struct {
 	problems *prometheus.CounterVec
 }
 
-func newMetrics(registry *prometheus.Registry, machines *store, log zerolog.Logger) *metrics {
+func newMetrics(registry *prometheus.Registry, figures *gauges) *metrics {
 	m := &metrics{
 		registry: registry,
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -34,7 +31,7 @@ func newMetrics(registry *prometheus.Registry, machines *store, log zerolog.Logg
 			Name: "foundry_http_problems_total", Help: "Requests answered with a problem, by its code.",
 		}, []string{"code"}),
 	}
-	registry.MustRegister(m.requests, m.problems, newGauges(machines, log))
+	registry.MustRegister(m.requests, m.problems, figures)
 	return m
 }
 
@@ -63,14 +60,15 @@ func (m *metrics) handler() echo.HandlerFunc {
 // process is asked.
 type gauges struct {
 	machines *store
+	timeout  time.Duration // of one scrape
 	log      zerolog.Logger
 
 	up, depth, oldest, blocked, executions, workers, sandboxes *prometheus.Desc
 }
 
-func newGauges(machines *store, log zerolog.Logger) *gauges {
+func newGauges(machines *store, timeout time.Duration, log zerolog.Logger) *gauges {
 	return &gauges{
-		machines: machines, log: log,
+		machines: machines, timeout: timeout, log: log,
 		up:         prometheus.NewDesc("foundry_database_up", "1 if the database answered this scrape; without it the figures below are absent.", nil, nil),
 		depth:      prometheus.NewDesc("foundry_queue_depth", "Executions that are ready and unheld.", nil, nil),
 		oldest:     prometheus.NewDesc("foundry_queue_oldest_wait_seconds", "How long the one that has waited longest has waited.", nil, nil),
@@ -90,7 +88,7 @@ func (g *gauges) Describe(descriptions chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector, whose interface has no context.
 func (g *gauges) Collect(out chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), g.timeout)
 	defer cancel()
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)

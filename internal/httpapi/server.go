@@ -46,6 +46,7 @@ const (
 	idleTimeout   = 2 * time.Minute
 	headerBytes   = 64 << 10
 	drainTimeout  = 10 * time.Second
+	probeTimeout  = 3 * time.Second
 )
 
 // Config is what a server needs. Pool, Queue and Hub are required.
@@ -65,6 +66,7 @@ type Config struct {
 	// DrainTimeout is how long the server may take to end after Run's context has. Default 10 s.
 	DrainTimeout time.Duration
 	BodyTimeout  time.Duration   // for the client to send a body; default one minute
+	ProbeTimeout time.Duration   // for what /readyz and /metrics ask, of the database too; default 3 s
 	Keys         *secret.Keyring // nil: secrets cannot be set or revealed
 	RevealOff    bool            // no value is ever answered
 	// Reads and Writes are what a principal may ask of this process. Default 200 a second after a burst of 400, and 50 after 200.
@@ -105,6 +107,7 @@ func New(c Config) (*Server, error) {
 	c.Environment = cmp.Or(c.Environment, "production")
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, drainTimeout)
 	c.BodyTimeout = cmp.Or(c.BodyTimeout, readTimeout)
+	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, probeTimeout)
 	if c.Reads == (Rate{}) {
 		c.Reads = Rate{PerSecond: 200, Burst: 400}
 	}
@@ -124,7 +127,7 @@ func New(c Config) (*Server, error) {
 	machines := newStore(c.Pool)
 	workflows := workflow.NewStore(c.Pool)
 	s := &Server{
-		config: c, echo: echo.New(), contract: contract, log: c.Log, metrics: newMetrics(c.Registry, machines, c.Log),
+		config: c, echo: echo.New(), contract: contract, log: c.Log, metrics: newMetrics(c.Registry, newGauges(machines, c.ProbeTimeout, c.Log)),
 		tokens: c.Accounts, queue: c.Queue, workflows: workflows, definitions: workflow.NewDefinitions(workflows),
 		executions: execution.NewStore(c.Pool), events: event.NewStore(c.Pool), artifacts: artifact.NewStore(c.Pool), machines: machines, hub: c.Hub,
 		secrets: secret.NewStore(c.Pool, c.Keys), audit: audit.NewStore(c.Pool), answers: idempotency.NewStore(c.Pool),

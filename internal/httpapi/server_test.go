@@ -485,12 +485,12 @@ func waitUntil(t *testing.T, condition func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(streamWait)
 	for !condition() {
 		select {
 		case <-ticker.C:
 		case <-deadline:
-			t.Fatal("it did not become true within 20 s")
+			t.Fatalf("it did not become true within %s", streamWait)
 		}
 	}
 }

@@ -18,12 +18,9 @@ import (
 	"foundry/internal/workflow"
 )
 
-const (
-	readyTimeout = 3 * time.Second
-	// partitionsAhead is how many days must have their partitions. Thirty are made at start and hourly, so below
-	// this they have not been made for weeks, and there is time to see to it.
-	partitionsAhead = 3
-)
+// partitionsAhead is how many days must have their partitions. Thirty are made at start and hourly, so below
+// this they have not been made for weeks, and there is time to see to it.
+const partitionsAhead = 3
 
 // Check is one thing that must be well for the process to be ready. Run returns nil, or an error
 // whose sentence is shown if it is one that people may read.
@@ -44,7 +41,7 @@ func (s *Server) ready(c echo.Context) error {
 	if s.leaving.on.Load() {
 		return c.JSON(http.StatusServiceUnavailable, unreadiness())
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), readyTimeout)
+	ctx, cancel := context.WithTimeout(c.Request().Context(), s.config.ProbeTimeout)
 	defer cancel()
 	checks := append([]Check{
 		{Name: "database", Run: s.config.Pool.Ping},
@@ -56,7 +53,7 @@ func (s *Server) ready(c echo.Context) error {
 		err := check.Run(ctx)
 		if err != nil {
 			answer.Ready, status = false, http.StatusServiceUnavailable
-			detail = unwell(err)
+			detail = unwell(err, s.config.ProbeTimeout)
 			zerolog.Ctx(ctx).Error().Err(err).Str("check", check.Name).Msg("not ready")
 		}
 		answer.Checks = append(answer.Checks, openapi.ReadinessCheck{Name: check.Name, Ok: err == nil, Detail: detail})
@@ -64,13 +61,13 @@ func (s *Server) ready(c echo.Context) error {
 	return c.JSON(status, answer)
 }
 
-// unwell says what a person may know of a check that failed.
-func unwell(err error) string {
+// unwell says what a person may know of a check that failed, in the time that it had.
+func unwell(err error, had time.Duration) string {
 	if e, ok := errors.AsType[*errs.Error](outage(http.MethodGet, err)); ok && e.Code != errs.Internal {
 		return e.Message
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Sprintf("There was no answer within %s.", readyTimeout)
+		return fmt.Sprintf("There was no answer within %s.", had)
 	}
 	return "Not well; the logs say why."
 }
