@@ -175,8 +175,9 @@ func warnings(n int) []fact {
 	return facts
 }
 
-// another starts a second server on the same database, as a second replica or a restarted one would be.
-func (b *testBundle) another(t *testing.T) *testBundle {
+// another starts a second server on the same database, as a second replica or a restarted one would be. It does not watch the
+// credentials of what is open.
+func (b *testBundle) another(t *testing.T, edit ...func(*Config)) *testBundle {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	hub, err := stream.New(stream.Config{
@@ -186,10 +187,14 @@ func (b *testBundle) another(t *testing.T) *testBundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := New(Config{
+	config := Config{
 		Pool: b.pool, Queue: queue.NewStore(b.pool, postgres.NewNotifier(b.pool, zerolog.Nop())), Hub: hub, Log: zerolog.Nop(),
-		Registry: registry,
-	})
+		Registry: registry, ProbeTimeout: time.Minute,
+	}
+	for _, f := range edit {
+		f(&config)
+	}
+	server, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
