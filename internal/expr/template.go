@@ -1,6 +1,10 @@
 package expr
 
-import "strings"
+import (
+	"reflect"
+	"slices"
+	"strings"
+)
 
 // Template is text with `${{ }}` in it. It is immutable and safe for concurrent use.
 type Template struct {
@@ -52,6 +56,24 @@ func ParseTemplate(text string) (*Template, *Error) {
 
 // String returns the text of the template as it was given.
 func (t *Template) String() string { return t.source }
+
+// Equal reports whether two templates have the same value wherever they are evaluated, as far as their texts tell. nil equals nil only.
+func (t *Template) Equal(other *Template) bool {
+	if t == nil || other == nil {
+		return t == other
+	}
+	return slices.EqualFunc(t.parts, other.parts, func(a, b part) bool {
+		if a.expr == nil || b.expr == nil {
+			return a == b
+		}
+		x, constant := a.expr.root.(*literal)
+		y, too := b.expr.root.(*literal)
+		if constant && too {
+			return reflect.DeepEqual(x.value, y.value)
+		}
+		return constant == too && a.expr.source == b.expr.source
+	})
+}
 
 // Single returns the expression of a template that is exactly one `${{ }}`, else nil.
 func (t *Template) Single() *Expr {

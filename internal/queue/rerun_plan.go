@@ -43,15 +43,17 @@ func endsOf(runs []dbsqlc.RerunNodeRunListRow) map[string]nodeEnd {
 }
 
 // chooseNodes divides the nodes into those that are reused and those that run. What runs is the chosen node, every node that did not
-// complete, and all that needs one of them, so that what is reused rests on nothing that runs. A skipped node is decided on anew; it
-// takes none with it, since it is skipped again unless something that it needs runs.
+// complete, a matrix that the version writes otherwise, and all that needs one of them, so that what is reused rests on nothing that
+// runs. A skipped node is decided on anew; it takes none with it, since it is skipped again unless something that it needs runs.
 func (p *RerunPlan) chooseNodes(old *workflow.Definition, ends map[string]nodeEnd) error {
 	if p.From != FromFailed {
 		if _, ok := p.text.Node(p.From); !ok {
 			return refusedFrom(fmt.Sprintf("Version %d has no node %q.", p.Version, p.From))
 		}
 	}
-	before := p.runs(old.Graph, func(key string) bool { return !ends[key].completed && !ends[key].skipped })
+	before := p.runs(old.Graph, func(key string) bool {
+		return !ends[key].completed && !ends[key].skipped || ends[key].completed && p.hasOtherMatrix(old, key)
+	})
 	kept := map[string]bool{}
 	refused := errs.E(errs.Validation, "")
 	for i := range old.Nodes {
@@ -92,6 +94,13 @@ func (p *RerunPlan) goesOn(old *workflow.Definition, node int, now map[string]bo
 		return false
 	}
 	return !slices.ContainsFunc(p.text.Graph.Ancestors(node), func(above int) bool { return now[p.text.Graph.Key(above)] })
+}
+
+// hasOtherMatrix reports whether the version may run a matrix under other combinations: it goes on with those that are left.
+func (p *RerunPlan) hasOtherMatrix(old *workflow.Definition, key string) bool {
+	before, _ := old.Node(key)
+	now, ok := p.text.Node(key)
+	return ok && before.Matrix != nil && now.Matrix != nil && !before.Matrix.Equal(now.Matrix)
 }
 
 // sameFan reports whether two nodes run under the same indexes, as far as their text tells.

@@ -53,6 +53,45 @@ nodes:
 	}
 }
 
+// TestRerunWithAnotherMatrix has a later version write other values: what of the matrix is still the same is kept, and what has been made of
+// its outputs is made anew, though both had completed.
+func TestRerunWithAnotherMatrix(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.startWorker(4)
+	text := func(list string) string {
+		return `
+name: other
+nodes:
+  each: { matrix: { n: ` + list + ` }, set: { n: "${{ matrix.n }}" } }
+  join: { needs: [each], set: { all: "${{ join(nodes.each.outputs.n) }}" } }
+  aside: { set: { x: 1 } }
+  gate: { needs: [join], run: exit 1 }
+outputs: { all: "${{ nodes.join.outputs.all }}" }
+`
+	}
+	w := b.push(text("[a, b, c]"))
+	x := b.end(b.enqueue(w, ""))
+	if _, err := b.workflows.AddVersion(t.Context(), workflow.VersionParams{Name: "other", OrganizationID: b.org, WorkflowID: w.ID, Source: text("[a, x, c, d]")}); err != nil {
+		t.Fatal(err)
+	}
+	for version, want := range map[bool]string{
+		false: "aside[0]#1 reused\neach[0]#1 reused\neach[1]#1 reused\neach[2]#1 reused\ngate[0]#1 new\njoin[0]#1 reused\na,b,c",
+		true:  "aside[0]#1 reused\neach[0]#1 reused\neach[1]#1 reused\neach[1]#2 new\neach[2]#1 reused\neach[3]#1 new\ngate[0]#1 new\njoin[0]#1 new\na,x,c,d",
+	} {
+		r, err := b.queue.Rerun(t.Context(), workflow.NewDefinitions(b.workflows), queue.RerunRequest{OrganizationID: b.org, Of: x.ID, From: queue.FromFailed, Latest: version, Source: execution.FromAPI})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.end(r.ID)
+		got := pgtest.Get[string](t, b.pool, `SELECT string_agg(format('%s[%s]#%s %s', node_key, index, attempt, CASE WHEN reused_from IS NULL THEN 'new' ELSE 'reused' END), E'\n' ORDER BY node_key, index, attempt)
+			|| E'\n' || max(outputs->>'all') FROM node_runs WHERE execution_id = $1`, r.ID)
+		if got != want {
+			t.Errorf("latest: %t\n%s\nwant\n%s", version, got, want)
+		}
+	}
+}
+
 // TestRerunKeepsNothingBeyondTheMatrix has one combination of [a, b, c, d] fail, and the newest version has [a, b] left.
 func TestRerunKeepsNothingBeyondTheMatrix(t *testing.T) {
 	t.Parallel()

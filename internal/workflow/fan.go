@@ -32,6 +32,13 @@ type Repeat struct {
 // Fans reports whether the node runs under more than one index.
 func (n *Node) Fans() bool { return n.Matrix != nil || n.Repeat != nil }
 
+// Equal reports whether both are written alike, so that they give the same combinations where the contexts are the same.
+func (m *Matrix) Equal(other *Matrix) bool {
+	return slices.EqualFunc(m.Axes, other.Axes, func(a, b Axis) bool {
+		return a.Name == b.Name && a.List.Equal(b.List) && slices.EqualFunc(a.Values, b.Values, (*expr.Template).Equal)
+	})
+}
+
 // Combinations evaluates the matrix: by index, the values by axis; none where an axis is empty. The error is a sentence.
 func (m *Matrix) Combinations(env expr.Env) ([]map[string]any, error) {
 	all := []map[string]any{{}}
