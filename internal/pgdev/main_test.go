@@ -16,7 +16,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
+
+	"foundry/internal/leaktest"
 )
 
 // useArg makes the test binary a process that uses a cluster until its stdin ends.
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 			return
 		}
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // use is what a using process is told, as JSON.

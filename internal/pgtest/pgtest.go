@@ -28,6 +28,7 @@ import (
 	"go.uber.org/goleak"
 
 	"foundry/db"
+	"foundry/internal/leaktest"
 	"foundry/internal/pgdev"
 	"foundry/internal/postgres"
 )
@@ -38,7 +39,6 @@ const (
 	// templateLock is the advisory lock under which a template is made.
 	templateLock = 0x74656d706c617465 // "template"
 	setupTimeout = 2 * time.Minute
-	leakPatience = time.Minute
 	objectInUse  = "55006" // SQLSTATE
 )
 
@@ -61,24 +61,7 @@ func Main(m *testing.M, options ...goleak.Option) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(patient{m}, options...)
-}
-
-// patient are tests that give the goroutines they leave the time to end: goleak has half a second for them.
-type patient struct{ goleak.TestingM }
-
-// Run implements goleak.TestingM.
-func (p patient) Run() int {
-	code := p.TestingM.Run()
-	if code != 0 {
-		return code
-	}
-	for deadline := time.Now().Add(leakPatience); goleak.Find() != nil; { // Find waits between its looks
-		if time.Now().After(deadline) {
-			break
-		}
-	}
-	return code
+	leaktest.Main(m, options...)
 }
 
 // Pool returns a pool on a fresh, migrated database. Both go when the test ends.

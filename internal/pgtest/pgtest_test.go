@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,39 +12,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 
 	"foundry/internal/postgres"
 )
 
-// lateArg makes the test binary one whose tests leave a goroutine that ends late.
-const lateArg = "late"
-
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == lateArg {
-		goleak.VerifyTestMain(patient{lateTests{}})
-		return
-	}
-	Main(m)
-}
-
-type lateTests struct{}
-
-func (lateTests) Run() int {
-	go func() { <-time.After(3 * time.Second) }()
-	return 0
-}
-
-func TestMainWaitsForGoroutines(t *testing.T) {
-	t.Parallel()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(t.Context(), self, lateArg).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-}
+func TestMain(m *testing.M) { Main(m) }
 
 func databases(t *testing.T) (names []string) {
 	t.Helper()

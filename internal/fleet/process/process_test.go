@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"foundry/internal/leaktest"
 )
 
 // patience is how long anything may take on a slow machine before a test gives up.
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // beParent is what this test binary does as the process that is killed: it keeps one shell running.
