@@ -14,15 +14,13 @@ func RemoveAll(dir string) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	walkErr := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
-		if e != nil && e.IsDir() {
+	// What cannot be opened here stops the removal; what is not there any more was removed by somebody else.
+	_ = filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if e != nil && e.IsDir() && err == nil {
 			// Called before the folder is read, and again if reading it failed.
-			chmodErr := os.Chmod(name, 0o700)
-			if err == nil {
-				return chmodErr
-			}
+			_ = os.Chmod(name, 0o700)
 		}
 		return nil
 	})
-	return errors.Join(walkErr, os.RemoveAll(dir))
+	return os.RemoveAll(dir)
 }
