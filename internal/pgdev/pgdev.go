@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	startTimeout = 60 * time.Second
+	startTimeout = 2 * time.Minute
 	pollDelay    = 25 * time.Millisecond
 	spawnDelay   = 500 * time.Millisecond
 	// supervisedEnv is set for the re-executed program, which must never call Start.

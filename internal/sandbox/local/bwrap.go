@@ -27,7 +27,7 @@ const (
 	insideFiles     = "/foundry/files"
 )
 
-const probeTimeout = 10 * time.Second
+const probeTimeout = 30 * time.Second // for two runs of it
 
 // bubblewrap is what the probe found out.
 type bubblewrap struct {
