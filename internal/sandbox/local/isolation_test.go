@@ -238,7 +238,18 @@ func processWithEnv(t *testing.T, env string) string {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	return fmt.Sprint(cmd.Process.Pid)
+	// It is started before it has its environment.
+	pid := fmt.Sprint(cmd.Process.Pid)
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(time.Millisecond) {
+		environ, err := os.ReadFile("/proc/" + pid + "/environ")
+		noError(t, err)
+		if strings.Contains(string(environ), env) {
+			return pid
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it gets no environment")
+		}
+	}
 }
 
 func noError(t *testing.T, err error) {
