@@ -26,7 +26,8 @@ type meter struct {
 	database string
 	asked    int64        // transactions of its own
 	notified atomic.Int64 // transactions that notified; one connection listens
-	idle     atomic.Int64 // looks for work that found none, and reads of what is held: when time passes, a worker does no more
+	prepared atomic.Int64 // statements: once on each connection, of which a slow worker makes more
+	idle     atomic.Int64 // looks for work that found none, reads of what is held, and sweeps: when time passes, a worker does no more
 }
 
 type statement struct{} // key of a context: its text
@@ -53,8 +54,25 @@ func (m *meter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQue
 
 func (m *meter) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
 	sql, _ := ctx.Value(statement{}).(string)
-	if strings.HasPrefix(sql, "-- name: QueueClaim ") && d.CommandTag.RowsAffected() == 0 || strings.HasPrefix(sql, "-- name: WorkerHeld ") {
-		m.idle.Add(1)
+	name, isNamed := strings.CutPrefix(sql, "-- name: ")
+	if !isNamed || strings.HasPrefix(name, "QueueClaim ") && d.CommandTag.RowsAffected() > 0 {
+		return
+	}
+	// Executions without a sandbox know no other statements of these names.
+	for _, of := range []string{"QueueClaim ", "WorkerHeld ", "Sandbox", "Installation", "SecretErase", "MaskDelete"} {
+		if strings.HasPrefix(name, of) {
+			m.idle.Add(1)
+		}
+	}
+}
+
+func (m *meter) TracePrepareStart(ctx context.Context, _ *pgx.Conn, _ pgx.TracePrepareStartData) context.Context {
+	return ctx
+}
+
+func (m *meter) TracePrepareEnd(_ context.Context, _ *pgx.Conn, d pgx.TracePrepareEndData) {
+	if !d.AlreadyPrepared {
+		m.prepared.Add(1)
 	}
 }
 
@@ -115,9 +133,11 @@ func connect(t *testing.T, url string) *pgx.Conn {
 }
 
 // timed is how many transactions a worker has made since begun because time has passed, and for no execution: in each second at most a look, and a
-// second one for the NOTIFY of what the first has claimed already, of two transactions each; and one renewal in ten.
+// second one for the NOTIFY of what the first has claimed already, of two transactions each; and in ten seconds a renewal and a sweep.
 func (m *meter) timed(begun time.Time) int64 {
-	return min(m.idle.Load(), 4*int64(time.Since(begun)/time.Second)+int64(time.Since(begun)/(10*time.Second)))
+	const look, sweep = 2, 15
+	seconds := int64(time.Since(begun) / time.Second)
+	return min(m.idle.Load(), 2*look*seconds+sweep*(1+seconds/10)) + m.prepared.Load()
 }
 
 // holdsNone waits until a worker says that it holds no execution.
