@@ -3,12 +3,14 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -327,6 +329,32 @@ func (s *sinks) watchCommands() {
 			}
 		}
 	})
+}
+
+// nameSecret stores a secret, by a command that ends when its command line has been seen: a sample misses what is there for a moment only.
+func (s *sinks) nameSecret(key string) {
+	t := s.i.t
+	t.Helper()
+	stdin, value, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer value.Close()
+	p := spawn(t, s.i.dir, s.i.client(), func(cmd *exec.Cmd) { cmd.Stdin = stdin }, "secrets", "-w", "canary", "set", key)
+	stdin.Close()
+	eventually(t, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !bytes.Contains(s.commands.Bytes(), []byte(key)) {
+			return fmt.Errorf("the command that stores %s is not seen", key)
+		}
+		return nil
+	})
+	fmt.Fprint(value, rand.Text())
+	value.Close()
+	if code := p.wait(); code != 0 {
+		t.Fatalf("storing %s ends with %d: %s", key, code, p.err.String())
+	}
 }
 
 func (s *sinks) stopWatching() {

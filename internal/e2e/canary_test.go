@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
@@ -101,9 +100,9 @@ func (c canary) run(t *testing.T, worker func(*exec.Cmd)) (*installation, *sinks
 	for key, value := range c.values {
 		i.setSecret("canary", key, value)
 	}
-	i.setSecret("canary", "NAMED_"+c.marker, rand.Text())
 	s := newSinks(i)
 	s.watchCommands()
+	s.nameSecret("NAMED_" + c.marker)
 	follow := spawn(t, i.dir, i.client(), nil, "run", "canary", "-i", "marker="+c.marker, "--follow")
 	if code := follow.wait(); code != 0 {
 		t.Fatalf("the canary ended with %d", code)
