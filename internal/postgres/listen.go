@@ -20,7 +20,7 @@ import (
 const (
 	listenPing     = 15 * time.Second
 	listenPingWait = 5 * time.Second
-	listenProof    = 5 * time.Second
+	listenProof    = 10 * time.Second // a busy database is no transaction pooler
 	reconnectMin   = 100 * time.Millisecond
 	reconnectMax   = 5 * time.Second
 )
