@@ -272,12 +272,16 @@ func TestPlans(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	// Other executions of the day, so that reading them all would be the worse plan.
-	pgtest.Exec(t, b.pool, `INSERT INTO execution_logs (day, execution_id, seq, node_run_id, stream, byte_offset, data)
-		SELECT execution_day($1), md5((n / 100)::text)::uuid, 1 + n % 100, md5((n / 50)::text)::uuid, 'stdout', n, 'text' FROM generate_series(0, 19999) AS n`, b.id)
-	pgtest.Exec(t, b.pool, `INSERT INTO execution_logs (day, execution_id, seq, node_run_id, stream, byte_offset, data)
-		SELECT execution_day($1), $1, n, md5((n / 50)::text)::uuid, 'stdout', n, 'text' FROM generate_series(13, 20000) AS n`, b.id)
-	pgtest.Exec(t, b.pool, `INSERT INTO execution_events (day, execution_id, seq, type)
-		SELECT execution_day($1), md5((n / 10)::text)::uuid, 1 + n % 10, 'warning' FROM generate_series(0, 9999) AS n`, b.id)
+	for from := 0; from < 20000; from += 2000 { // each well within the time that a statement has
+		pgtest.Exec(t, b.pool, `INSERT INTO execution_logs (day, execution_id, seq, node_run_id, stream, byte_offset, data)
+			SELECT execution_day($1), md5((n / 100)::text)::uuid, 1 + n % 100, md5((n / 50)::text)::uuid, 'stdout', n, 'text'
+			FROM generate_series($2::int, $2::int + 1999) AS n`, b.id, from)
+		pgtest.Exec(t, b.pool, `INSERT INTO execution_logs (day, execution_id, seq, node_run_id, stream, byte_offset, data)
+			SELECT execution_day($1), $1, n, md5((n / 50)::text)::uuid, 'stdout', n, 'text'
+			FROM generate_series(greatest(13, $2::int + 1), $2::int + 2000) AS n`, b.id, from)
+		pgtest.Exec(t, b.pool, `INSERT INTO execution_events (day, execution_id, seq, type)
+			SELECT execution_day($1), md5((n / 10)::text)::uuid, 1 + n % 10, 'warning' FROM generate_series($2::int / 2, $2::int / 2 + 999) AS n`, b.id, from)
+	}
 	pgtest.Exec(t, b.pool, "ANALYZE execution_logs, execution_events")
 	day := execution.Day(b.id).Format("_20060102")
 	events, logs, ofNodeRun := "execution_events"+day+"_pkey", "execution_logs"+day+"_pkey", "execution_logs"+day+"_day_execution_id_node_run_id_seq_idx"

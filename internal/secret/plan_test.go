@@ -16,10 +16,12 @@ func TestErasingCostsWhatLives(t *testing.T) {
 	pool := pgtest.Open(t, b.pool.Config().ConnString(), postgres.Options{Tracer: statements, MaxConns: 2})
 	b.set("KEY", "value-one")
 	b.read(b.held())
-	pgtest.Exec(t, pool, `WITH x AS (
-			INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, queued_at, queue_deadline_at, finished_at)
-			SELECT gen_random_uuid(), $1, $2, 1, 1000 + n, 'completed', 'api', now(), now(), now() FROM generate_series(1, 20000) AS n RETURNING id)
-		INSERT INTO execution_secrets SELECT x.id, s.id, 1 FROM x, secrets s`, b.org, b.workflow)
+	for from := 0; from < 20000; from += 2000 { // each well within the time that a statement has
+		pgtest.Exec(t, pool, `WITH x AS (
+				INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, queued_at, queue_deadline_at, finished_at)
+				SELECT gen_random_uuid(), $1, $2, 1, 1000 + n, 'completed', 'api', now(), now(), now() FROM generate_series($3::int + 1, $3::int + 2000) AS n RETURNING id)
+			INSERT INTO execution_secrets SELECT x.id, s.id, 1 FROM x, secrets s`, b.org, b.workflow, from)
+	}
 	pgtest.Exec(t, pool, "ANALYZE")
 	b.store = NewStore(pool, ring(t, b.a))
 	b.set("KEY", "value-two")
