@@ -13,7 +13,6 @@ import (
 	"foundry/internal/errs"
 	"foundry/internal/sandbox"
 	"foundry/internal/sandbox/hostbox"
-	"foundry/internal/shim"
 )
 
 // idVariable marks every process of a box.
@@ -121,9 +120,7 @@ func (f *Fake) Vanish(providerID string) {
 	delete(f.boxes, providerID)
 	f.mu.Unlock()
 	if b != nil {
-		endBox(b.info)
-		_ = hostbox.RemoveAll(b.dir) // the test's temporary folder is removed anyway
-		endBox(b.info)               // what a call has started that had begun before
+		removeBox(b.info, b.dir)
 	}
 }
 
@@ -193,7 +190,20 @@ func (f *Fake) Stop(ctx context.Context, id string) error {
 // Destroy implements sandbox.Provider.
 func (f *Fake) Destroy(ctx context.Context, id string) error {
 	return f.around(ctx, OpDestroy, "", id, func() error {
-		f.Vanish(id)
+		var info sandbox.Info
+		var dir string
+		err := f.with(id, func(b *fakeBox) {
+			b.info.State = sandbox.Destroying
+			info, dir = b.info, b.dir
+		})
+		if err != nil {
+			return nil //nolint:nilerr // it is gone
+		}
+		// Every caller ends it, so that none returns before it has ended.
+		removeBox(info, dir)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.boxes, id)
 		return nil
 	})
 }
@@ -265,7 +275,15 @@ func (f *Fake) change(id string, fn func(*fakeBox), then func()) error {
 	}
 	changed.changing.Lock()
 	defer changed.changing.Unlock()
-	err := f.with(id, fn)
+	destroying := false
+	err := f.with(id, func(b *fakeBox) {
+		if destroying = b.info.State == sandbox.Destroying; !destroying {
+			fn(b)
+		}
+	})
+	if err == nil && destroying {
+		err = errs.E(errs.Conflict, "The sandbox is being destroyed.")
+	}
 	if err == nil {
 		then()
 	}
@@ -341,11 +359,6 @@ func (f *Fake) hostbox(b *fakeBox) *hostbox.Box {
 			return err
 		},
 	}
-}
-
-// endBox kills what runs in a box. An error would show as a test that does not end.
-func endBox(info sandbox.Info) {
-	_ = shim.EndAll(info.ShimRoot, idVariable+"="+info.ProviderID)
 }
 
 func copyInfo(info sandbox.Info) sandbox.Info {

@@ -7,6 +7,7 @@ import (
 
 	"foundry/internal/sandbox"
 	"foundry/internal/sandbox/hostbox"
+	"foundry/internal/shim"
 )
 
 // fakeSandbox passes each call of a box through the fake's faults.
@@ -56,9 +57,21 @@ func (s *fakeSandbox) Delete(ctx context.Context, path string) error {
 	})
 }
 
-func shimCall(shim string, argv []string) string {
-	if len(argv) > 1 && argv[0] == shim {
+func shimCall(program string, argv []string) string {
+	if len(argv) > 1 && argv[0] == program {
 		return argv[1]
 	}
 	return ""
+}
+
+// endBox kills what runs in a box. An error would show as a test that does not end.
+func endBox(info sandbox.Info) {
+	_ = shim.EndAll(info.ShimRoot, idVariable+"="+info.ProviderID)
+}
+
+// removeBox ends and removes a box.
+func removeBox(info sandbox.Info, dir string) {
+	endBox(info)
+	_ = hostbox.RemoveAll(dir) // the test's temporary folder is removed anyway
+	endBox(info)               // what a call has started that had begun before
 }

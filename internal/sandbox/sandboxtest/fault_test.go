@@ -101,11 +101,9 @@ func TestGateHoldsACall(t *testing.T) {
 	}
 }
 
-// A stop ends what it found, not what somebody starts who has seen it.
-func TestStartWaitsForAStop(t *testing.T) {
-	t.Parallel()
-	f, b := newMachine(t)
-	// A supervisor that takes its time to end is its lock.
+// slowSupervisor is one that takes its time to end, which is its lock. It begins to end when end is called, and has ended when ended says so.
+func slowSupervisor(t *testing.T, b machine) (end func(), ended *atomic.Bool) {
+	t.Helper()
 	dir := b.shim.Dir(uuid.New())
 	lock := filepath.Join(dir, "lock")
 	for _, err := range []error{
@@ -122,23 +120,62 @@ func TestStartWaitsForAStop(t *testing.T) {
 	if err := syscall.Flock(int(supervisor.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	stopped := make(chan error, 1)
-	go func() { stopped <- f.Stop(t.Context(), b.info.ProviderID) }()
+	ended = new(atomic.Bool)
+	return func() {
+		time.AfterFunc(200*time.Millisecond, func() {
+			ended.Store(true)
+			supervisor.Close()
+		})
+	}, ended
+}
+
+// awaitState waits until the fake tells a state.
+func awaitState(t *testing.T, f *sandboxtest.Fake, b machine, state sandbox.State) {
+	t.Helper()
 	for {
 		info, err := f.Get(t.Context(), b.info.ProviderID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.State == sandbox.Stopped {
-			break
+		if info.State == state {
+			return
 		}
 		<-time.After(time.Millisecond)
 	}
-	var ended atomic.Bool
-	time.AfterFunc(200*time.Millisecond, func() {
-		ended.Store(true)
-		supervisor.Close()
-	})
+}
+
+// A machine is destroyed for nobody before its processes have ended.
+func TestDestroyByTwo(t *testing.T) {
+	t.Parallel()
+	f, b := newMachine(t)
+	end, ended := slowSupervisor(t, b)
+	first := make(chan error, 1)
+	go func() { first <- f.Destroy(t.Context(), b.info.ProviderID) }()
+	awaitState(t, f, b, sandbox.Destroying)
+	end()
+	if _, err := f.Start(t.Context(), b.info.ProviderID); err == nil {
+		t.Error("what is destroyed was started")
+	}
+	if err := f.Destroy(t.Context(), b.info.ProviderID); err != nil || !ended.Load() {
+		t.Errorf("the second call returns before the end: %v", err)
+	}
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if _, err := f.Get(t.Context(), b.info.ProviderID); !errs.Is(err, errs.NotFound) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A stop ends what it found, not what somebody starts who has seen it.
+func TestStartWaitsForAStop(t *testing.T) {
+	t.Parallel()
+	f, b := newMachine(t)
+	end, ended := slowSupervisor(t, b)
+	stopped := make(chan error, 1)
+	go func() { stopped <- f.Stop(t.Context(), b.info.ProviderID) }()
+	awaitState(t, f, b, sandbox.Stopped)
+	end()
 	if _, err := f.Start(t.Context(), b.info.ProviderID); err != nil || !ended.Load() {
 		t.Errorf("a start while processes are ended: %v", err)
 	}
