@@ -90,7 +90,6 @@ type Serve struct {
 type Worker struct {
 	Common
 	Database Database
-	Drain    Drain
 	Sandbox  Sandbox
 	Secrets  Secrets
 	Port     Port `env:"PORT" envDefault:"8081"`
@@ -181,7 +180,6 @@ func finish(c any) []errs.Detail {
 		return c.Drain.check()
 	case *Worker:
 		c.Database.finish()
-		return c.Drain.check()
 	case *Dev:
 		if c.Direct == "" {
 			c.Direct = c.URL

@@ -29,7 +29,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("Serve: %v %s", err, cmp.Diff(want, serve))
 	}
 	worker, err := load[Worker](environ)
-	if want := (Worker{Common: common, Database: database, Drain: drain, Sandbox: sandbox, Port: 8081, Slots: 32, Lease: lease, QueuedMax: 10_000}); err != nil || worker != want {
+	if want := (Worker{Common: common, Database: database, Sandbox: sandbox, Port: 8081, Slots: 32, Lease: lease, QueuedMax: 10_000}); err != nil || worker != want {
 		t.Errorf("Worker: %v %s", err, cmp.Diff(want, worker))
 	}
 	dev, err := load[Dev](nil)
@@ -81,8 +81,6 @@ func TestMistakes(t *testing.T) {
 		{"FOUNDRY_WORKER_LEASE", "500ms", "FOUNDRY_WORKER_LEASE must be a duration between 1s and 10m."},
 		{"FOUNDRY_WORKER_LEASE", "11m", "FOUNDRY_WORKER_LEASE must be a duration between 1s and 10m."},
 		{"FOUNDRY_WORKER_SLOTS", "1001", "FOUNDRY_WORKER_SLOTS must be a whole number between 1 and 1000."},
-		{"FOUNDRY_DRAIN_TIMEOUT", "10", "FOUNDRY_DRAIN_TIMEOUT must be a duration such as 30s or 5m."},
-		{"FOUNDRY_DRAIN_TIMEOUT", "1h", "FOUNDRY_DRAIN_TIMEOUT must be between 0s and 10m."},
 	}
 	for _, tt := range tests {
 		t.Run(tt.variable+"="+tt.value, func(t *testing.T) {
@@ -95,6 +93,17 @@ func TestMistakes(t *testing.T) {
 			}
 		})
 	}
+	t.Run("drain", func(t *testing.T) {
+		t.Parallel()
+		for value, want := range map[string]string{
+			"10": "FOUNDRY_DRAIN_TIMEOUT must be a duration such as 30s or 5m.",
+			"1h": "FOUNDRY_DRAIN_TIMEOUT must be between 0s and 10m.",
+		} {
+			if _, err := load[Serve](map[string]string{"DATABASE_URL": dbURL, "FOUNDRY_DRAIN_TIMEOUT": value}); err == nil || err.Error() != want {
+				t.Errorf("%s: %v", value, err)
+			}
+		}
+	})
 	t.Run("public URL", func(t *testing.T) {
 		t.Parallel()
 		for _, value := range []string{"foundry.example", "ftp://x", "http://", "http://x/?a=b"} {
@@ -146,9 +155,9 @@ func TestMistakes(t *testing.T) {
 
 func TestMistakesComeAtOnce(t *testing.T) {
 	t.Parallel()
-	_, err := load[Worker](map[string]string{"PORT": "x", "FOUNDRY_DRAIN_TIMEOUT": "1h", "FOUNDRY_WORKER_SLOTS": "2000"})
+	_, err := load[Serve](map[string]string{"PORT": "x", "FOUNDRY_DRAIN_TIMEOUT": "1h", "FOUNDRY_QUEUED_MAX": "0"})
 	want := "DATABASE_URL is not set.\nPORT must be a port between 0 and 65535.\n" +
-		"FOUNDRY_WORKER_SLOTS must be a whole number between 1 and 1000.\nFOUNDRY_DRAIN_TIMEOUT must be between 0s and 10m."
+		"FOUNDRY_QUEUED_MAX must be a whole number between 1 and 100000.\nFOUNDRY_DRAIN_TIMEOUT must be between 0s and 10m."
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
