@@ -3,8 +3,9 @@
 -- LIMIT may run more than once and claim too many. Passed over are also workflows whose secrets this worker
 -- could not open a moment ago, and executions whose sandbox it could not reach; what is paused is not in the index (QueuePause says why).
 -- An execution of a workflow without secrets is decided here: it reads none, now or later.
--- What is in the queue is held by nobody and has not ended, which the planner cannot know: it takes IS NULL for rare where it has no statistics,
--- and would look for such rows in all executions. Of COALESCE it only believes that it is often true.
+-- It must not depend on statistics, which for a queue were mostly taken while it was empty, when all ways to join are equally cheap. So what was
+-- picked is looked up one by one, by ANY (ARRAY …), LATERAL … OFFSET 0 and LIMIT 1, which are no joins. And what is in the queue is held by
+-- nobody and has not ended: IS NULL is taken for rare, and would be looked for in all executions; COALESCE is believed to be often true.
 -- Index: execution_queue_order, secrets_workflow, execution_secrets_pkey.
 WITH picked AS MATERIALIZED (
     SELECT q.execution_id
@@ -17,14 +18,14 @@ WITH picked AS MATERIALIZED (
     FOR UPDATE OF q SKIP LOCKED
     FOR NO KEY UPDATE OF e SKIP LOCKED
 ), taken AS (
-    DELETE FROM execution_queue q USING picked p WHERE q.execution_id = p.execution_id
+    DELETE FROM execution_queue WHERE execution_id = ANY (ARRAY(SELECT p.execution_id FROM picked p))
 ), claimed AS (
     UPDATE executions e SET
         status = 'running', worker_id = @worker_id, claim = e.claim + 1, last_seq = e.last_seq + 1,
         claimed_at = now(), parked_at = NULL,
         secrets_read = e.secrets_read OR NOT EXISTS (SELECT 1 FROM secrets s WHERE s.workflow_id = e.workflow_id AND s.deleted_at IS NULL),
         deadline_at = COALESCE(e.deadline_at + COALESCE(now() - e.parked_at, interval '0'), now() + e.timeout_ms * interval '1 millisecond')
-    FROM picked p WHERE e.id = p.execution_id
+    WHERE e.id = ANY (ARRAY(SELECT p.execution_id FROM picked p))
     RETURNING e.*
 ), event AS (
     INSERT INTO execution_events (day, execution_id, seq, type, data)
@@ -34,10 +35,10 @@ WITH picked AS MATERIALIZED (
 SELECT c.id, c.organization_id, c.workflow_id, w.slug AS workflow_slug, c.workflow_version, c.number, c.source, c.claim, c.signal,
     c.queued_at, c.claimed_at, c.started_at, (c.cancel_requested_at IS NOT NULL)::bool AS canceled,
     (c.cancel_forced_at IS NOT NULL)::bool AS cancel_forced, (c.deadline_passed_at IS NOT NULL)::bool AS deadline_passed, (c.rerun_of IS NOT NULL)::bool AS rerun, c.parent_execution_id, c.depth, d.inputs,
-    (NOT c.secrets_read OR EXISTS (SELECT 1 FROM execution_secrets x WHERE x.execution_id = c.id))::bool AS has_secrets
+    (NOT c.secrets_read OR COALESCE((SELECT true FROM execution_secrets x WHERE x.execution_id = c.id LIMIT 1), false))::bool AS has_secrets
 FROM claimed c
 JOIN workflows w ON w.id = c.workflow_id
-JOIN execution_data d ON d.execution_id = c.id
+CROSS JOIN LATERAL (SELECT x.inputs FROM execution_data x WHERE x.execution_id = c.id OFFSET 0) d
 ORDER BY c.id;
 
 -- name: QueueHeld :many

@@ -9,7 +9,7 @@ FROM executions WHERE id = ANY (@ids::uuid[]) ORDER BY id FOR NO KEY UPDATE;
 SELECT signal, parent_execution_id FROM executions WHERE id = @id;
 
 -- name: JournalAdvanceExecutions :exec
--- An empty status leaves it as it is. A terminal one, and waiting, give the claim back.
+-- An empty status leaves it as it is. A terminal one, and waiting, give the claim back. The ids are named twice so that any plan finds the rows by them.
 UPDATE executions e SET
     last_seq = u.last_seq,
     status = CASE WHEN u.status = '' THEN e.status ELSE u.status END,
@@ -20,7 +20,7 @@ UPDATE executions e SET
     claim = CASE WHEN u.status = '' THEN e.claim ELSE e.claim + 1 END
 FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@last_seqs::bigint[]) AS last_seq, unnest(@statuses::text[]) AS status,
     unnest(@started::bool[]) AS started) AS u
-WHERE e.id = u.id;
+WHERE e.id = ANY (@ids::uuid[]) AND e.id = u.id;
 
 -- name: JournalSetTimers :exec
 -- When parked executions go on by themselves.
@@ -32,4 +32,4 @@ ON CONFLICT (execution_id) DO UPDATE SET due_at = EXCLUDED.due_at, reason = EXCL
 -- name: JournalStoreResults :exec
 UPDATE execution_data d SET outputs = NULLIF(u.outputs, '')::jsonb, error = NULLIF(u.error, '')::jsonb
 FROM (SELECT unnest(@ids::uuid[]) AS id, unnest(@outputs::text[]) AS outputs, unnest(@errors::text[]) AS error) AS u
-WHERE d.execution_id = u.id;
+WHERE d.execution_id = ANY (@ids::uuid[]) AND d.execution_id = u.id;

@@ -29,7 +29,7 @@ func Violations(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		// Everything is read, with statistics that may never have been gathered.
 		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '60s'; SET LOCAL enable_nestloop = off;
-SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on`); err != nil {
+SET LOCAL enable_seqscan = on`); err != nil {
 			return err
 		}
 		for _, query := range []string{placesSQL, timersSQL, historiesSQL, endsSQL, pausesSQL, queuedSQL, slotsSQL, groupsSQL, contentsSQL, chunksSQL, filesSQL} {

@@ -22,10 +22,10 @@ UPDATE executions e SET
     claim = CASE WHEN u.status = '' THEN e.claim ELSE e.claim + 1 END
 FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bigint[]) AS last_seq, unnest($3::text[]) AS status,
     unnest($4::bool[]) AS started) AS u
-WHERE e.id = u.id
+WHERE e.id = ANY ($1::uuid[]) AND e.id = u.id
 `
 
-// An empty status leaves it as it is. A terminal one, and waiting, give the claim back.
+// An empty status leaves it as it is. A terminal one, and waiting, give the claim back. The ids are named twice so that any plan finds the rows by them.
 func (q *Queries) JournalAdvanceExecutions(ctx context.Context, ids []uuid.UUID, lastSeqs []int64, statuses []string, started []bool) error {
 	_, err := q.db.Exec(ctx, journalAdvanceExecutions,
 		ids,
@@ -125,7 +125,7 @@ func (q *Queries) JournalSetTimers(ctx context.Context, ids []uuid.UUID, dueMs [
 const journalStoreResults = `-- name: JournalStoreResults :exec
 UPDATE execution_data d SET outputs = NULLIF(u.outputs, '')::jsonb, error = NULLIF(u.error, '')::jsonb
 FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::text[]) AS outputs, unnest($3::text[]) AS error) AS u
-WHERE d.execution_id = u.id
+WHERE d.execution_id = ANY ($1::uuid[]) AND d.execution_id = u.id
 `
 
 func (q *Queries) JournalStoreResults(ctx context.Context, ids []uuid.UUID, outputs []string, errors []string) error {
