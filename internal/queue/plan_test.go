@@ -16,17 +16,7 @@ func TestPlans(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	worker := b.join()
-	pgtest.Exec(t, b.pool, "ALTER TABLE executions DISABLE TRIGGER ALL") // foreign keys, which would take most of the time
-	pgtest.Exec(t, b.pool, "ALTER TABLE execution_data DISABLE TRIGGER ALL")
-	for batch := range 20 { // each far below the statement timeout
-		pgtest.Exec(t, b.pool, `
-WITH x AS (
-    INSERT INTO executions (id, organization_id, workflow_id, workflow_version, number, status, source, queued_at, queue_deadline_at, deadline_at, finished_at)
-    SELECT (lpad(to_hex((EXTRACT(epoch FROM now()) * 1000)::bigint), 12, '0') || '7' || substr(md5(random()::text), 14))::uuid, $1, $2, 1, 1000 + 5000 * $3 + n, 'completed', 'api', now(), now(), now(), now() FROM generate_series(1, 5000) AS n
-    RETURNING id
-)
-INSERT INTO execution_data (execution_id, inputs) SELECT id, '{}' FROM x`, b.org, b.workflow, batch)
-	}
+	pgtest.Ended(t, b.pool, b.org, b.workflow, 20)
 	b.enqueueMany(20)
 	b.claim(worker, 5)
 	pgtest.Exec(t, b.pool, "ANALYZE")
