@@ -3,11 +3,33 @@ package worker_test
 import (
 	"testing"
 
+	"github.com/google/uuid"
+
 	"foundry/internal/execution"
 	"foundry/internal/pgtest"
 	"foundry/internal/queue"
 	"foundry/internal/workflow"
 )
+
+// pushVersion stores a text as the next version of a workflow.
+func (b *testBundle) pushVersion(w *workflow.Workflow, text string) {
+	b.t.Helper()
+	if _, err := b.workflows.AddVersion(b.t.Context(), workflow.VersionParams{Name: w.Name, OrganizationID: b.org, WorkflowID: w.ID, Source: text}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// rerunFailed queues an execution that goes on from what another has left, in the latest version of its workflow or in its own.
+func (b *testBundle) rerunFailed(of uuid.UUID, latest bool) uuid.UUID {
+	b.t.Helper()
+	r, err := b.queue.Rerun(b.t.Context(), workflow.NewDefinitions(b.workflows), queue.RerunRequest{
+		OrganizationID: b.org, Of: of, From: queue.FromFailed, Latest: latest, Source: execution.FromAPI,
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r.ID
+}
 
 // TestOutputsOfRetriedAttempts has attempts that failed leave more than a matrix may have together: they do not count.
 func TestOutputsOfRetriedAttempts(t *testing.T) {
@@ -40,16 +62,11 @@ nodes:
 	}
 	w := b.push(text("[a, b, c, d]"))
 	x := b.end(b.enqueue(w, ""))
-	if _, err := b.workflows.AddVersion(t.Context(), workflow.VersionParams{Name: "smaller", OrganizationID: b.org, WorkflowID: w.ID, Source: text("[a, b]")}); err != nil {
-		t.Fatal(err)
-	}
-	r, err := b.queue.Rerun(t.Context(), workflow.NewDefinitions(b.workflows), queue.RerunRequest{OrganizationID: b.org, Of: x.ID, From: queue.FromFailed, Latest: true, Source: execution.FromAPI})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.end(r.ID)
-	if got := pgtest.Get[string](t, b.pool, "SELECT outputs->>'all' FROM node_runs WHERE execution_id = $1 AND node_key = 'join'", r.ID); got != "a,b" {
-		t.Errorf("the matrix [a, b] gives %s\n%s", got, b.lines(r.ID))
+	b.pushVersion(w, text("[a, b]"))
+	r := b.rerunFailed(x.ID, true)
+	b.end(r)
+	if got := pgtest.Get[string](t, b.pool, "SELECT outputs->>'all' FROM node_runs WHERE execution_id = $1 AND node_key = 'join'", r); got != "a,b" {
+		t.Errorf("the matrix [a, b] gives %s\n%s", got, b.lines(r))
 	}
 }
 
@@ -72,20 +89,15 @@ outputs: { all: "${{ nodes.join.outputs.all }}" }
 	}
 	w := b.push(text("[a, b, c]"))
 	x := b.end(b.enqueue(w, ""))
-	if _, err := b.workflows.AddVersion(t.Context(), workflow.VersionParams{Name: "other", OrganizationID: b.org, WorkflowID: w.ID, Source: text("[a, x, c, d]")}); err != nil {
-		t.Fatal(err)
-	}
+	b.pushVersion(w, text("[a, x, c, d]"))
 	for version, want := range map[bool]string{
 		false: "aside[0]#1 reused\neach[0]#1 reused\neach[1]#1 reused\neach[2]#1 reused\ngate[0]#1 new\njoin[0]#1 reused\na,b,c",
 		true:  "aside[0]#1 reused\neach[0]#1 reused\neach[1]#1 reused\neach[1]#2 new\neach[2]#1 reused\neach[3]#1 new\ngate[0]#1 new\njoin[0]#1 new\na,x,c,d",
 	} {
-		r, err := b.queue.Rerun(t.Context(), workflow.NewDefinitions(b.workflows), queue.RerunRequest{OrganizationID: b.org, Of: x.ID, From: queue.FromFailed, Latest: version, Source: execution.FromAPI})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.end(r.ID)
+		r := b.rerunFailed(x.ID, version)
+		b.end(r)
 		got := pgtest.Get[string](t, b.pool, `SELECT string_agg(format('%s[%s]#%s %s', node_key, index, attempt, CASE WHEN reused_from IS NULL THEN 'new' ELSE 'reused' END), E'\n' ORDER BY node_key, index, attempt)
-			|| E'\n' || max(outputs->>'all') FROM node_runs WHERE execution_id = $1`, r.ID)
+			|| E'\n' || max(outputs->>'all') FROM node_runs WHERE execution_id = $1`, r)
 		if got != want {
 			t.Errorf("latest: %t\n%s\nwant\n%s", version, got, want)
 		}
@@ -107,16 +119,11 @@ outputs: { all: "${{ join(nodes.each.outputs.got) }}" }
 	}
 	w := b.push(text("[a, b, c, d]"))
 	x := b.end(b.enqueue(w, ""))
-	if _, err := b.workflows.AddVersion(t.Context(), workflow.VersionParams{Name: "sparse", OrganizationID: b.org, WorkflowID: w.ID, Source: text("[a, b]")}); err != nil {
-		t.Fatal(err)
-	}
-	r, err := b.queue.Rerun(t.Context(), workflow.NewDefinitions(b.workflows), queue.RerunRequest{OrganizationID: b.org, Of: x.ID, From: queue.FromFailed, Latest: true, Source: execution.FromAPI})
-	if err != nil {
-		t.Fatal(err)
-	}
-	y := b.end(r.ID)
-	if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM node_runs WHERE execution_id = $1 AND reused_from IS NULL", r.ID); n != 0 {
-		t.Errorf("%s: %d commands ran without a combination: %s\n%s", y.Status, n, y.Outputs, b.lines(r.ID))
+	b.pushVersion(w, text("[a, b]"))
+	r := b.rerunFailed(x.ID, true)
+	y := b.end(r)
+	if n := pgtest.Get[int](t, b.pool, "SELECT count(*) FROM node_runs WHERE execution_id = $1 AND reused_from IS NULL", r); n != 0 {
+		t.Errorf("%s: %d commands ran without a combination: %s\n%s", y.Status, n, y.Outputs, b.lines(r))
 	}
 }
 
